@@ -1,0 +1,1 @@
+"""The merge strategies that ship with crdtmerge; importing this registers them."""
