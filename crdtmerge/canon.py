@@ -19,7 +19,7 @@ import msgpack
 from crdtmerge.errors import LimitError, MalformedError
 from crdtmerge.limits import CANON_DEPTH_MAX
 
-Value: TypeAlias = "None | bool | int | bytes | str | Sequence[Value]"
+Value: TypeAlias = "bool | int | bytes | str | Sequence[Value] | None"
 """What can be encoded. Decoding gives tuples for arrays."""
 
 _INT_MIN: Final = -(1 << 63)
@@ -91,7 +91,7 @@ def decode(data: bytes, *, bytes_max: int) -> Value:
     return decoded
 
 
-_FIXED: Final = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
+_FIXED: Final = {0xC0: 0, 0xC2: 0, 0xC3: 0} | {base + i: 1 << i for base in (0xCC, 0xD0) for i in range(4)}
 _BYTES: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
 _ARRAY: Final = {0xDC: 2, 0xDD: 4}
 

@@ -41,6 +41,7 @@ class Domain(Enum):
     SET_BRANCH = "set branch"
     DRAW = "draw"
     FINGERPRINT_KEY = "fingerprint key"
+    ID_RUN = "run of ids"
     NODE_RECORD = "node record"
     INVITE = "invite"
     CHANCE = "chance"

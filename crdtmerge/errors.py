@@ -64,8 +64,8 @@ class NonFiniteError(UsageError):
         super().__init__(message)
 
 
-class UnrelatedBaseError(UsageError):
-    """A contribution shares no ancestry with the base (cosine near 0): averaging them is noise."""
+class UnrelatedBaseWarning(UserWarning):
+    """A contribution shares no visible ancestry with the base (cosine near 0): averaging them is noise."""
 
 
 class MissingBaseError(UsageError):

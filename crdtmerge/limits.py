@@ -39,6 +39,9 @@ PREV_MAX: Final = 16
 TARGETS_MAX: Final = 256
 """Operations that one retract, ban or unban may name: 256 · 32 bytes fit into an operation."""
 
+PROOF_BYTES_MAX: Final = 16 * KIB
+"""A proof of presence or absence: at most 256 branches of 37 bytes and two keys."""
+
 # --- blocks and files ------------------------------------------------------------------------
 BLOCK_BYTES: Final = MIB
 """Size of a block: part of the definition of a tensor's root, so not a tunable."""

@@ -15,9 +15,10 @@ Equal models with equal declarations have equal digests, whoever contributes the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 from crdtmerge import canon
@@ -149,7 +150,7 @@ class Manifest:
     evidence: tuple[Tensor, ...] = ()
     weight: str = "1"
     metrics: tuple[tuple[str, str], ...] = ()
-    metadata: tuple[tuple[str, str], ...] = field(default=())
+    metadata: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.tensors:
@@ -210,7 +211,7 @@ class Manifest:
                 self.kind.value,
                 self.base,
                 _tensor_values(self.tensors),
-                [[f.target, f.a, f.b, list(f.scale)] for f in self.factors],
+                _factor_values(self.factors),
                 _tensor_values(self.evidence),
                 self.weight,
                 [list(pair) for pair in self.metrics],
@@ -235,7 +236,7 @@ class Manifest:
         return digest(Domain.SCHEMA, canon.encode(rows))
 
     @property
-    def bytes(self) -> int:
+    def content_bytes(self) -> int:
         """Size of the content of all tensors and evidence in bytes."""
         return sum(t.bytes for t in self.tensors + self.evidence)
 
@@ -274,9 +275,13 @@ def _tensor_values(tensors: Iterable[Tensor]) -> list[canon.Value]:
     return [[t.name, t.dtype.code, list(t.shape), t.root] for t in tensors]
 
 
+def _factor_values(factors: Iterable[Factor]) -> list[canon.Value]:
+    return [[f.target, f.a, f.b, list(f.scale)] for f in factors]
+
+
 def _check_ascending(what: str, names: Sequence[str]) -> None:
     raw = [name.encode() for name in names]
-    for before, after in zip(raw, raw[1:], strict=False):
+    for before, after in pairwise(raw):
         if before >= after:
             raise MalformedError(f"{what} are not in ascending order, or twice: {after.decode()!r}")
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property
 from importlib.metadata import entry_points
+from operator import ge, gt, le, lt
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from crdtmerge.arith import Tensor
@@ -123,8 +124,13 @@ class Survey(Protocol):
 class ParameterSpec(Protocol):
     """A declared parameter: its name, default and meaning, and how a given value is read."""
 
-    name: str
-    doc: str
+    @property
+    def name(self) -> str:
+        """What recipes call it."""
+
+    @property
+    def doc(self) -> str:
+        """What it means, in a few words."""
 
     @property
     def default_text(self) -> str:
@@ -165,12 +171,12 @@ class Number:
             raise ParameterError(f"{self.name}: wanted a number, got {value!r}")
         number = Fraction(decimal(value))
         for bound, text, holds in (
-            (self.minimum, "at least", lambda b: number >= b),
-            (self.above, "more than", lambda b: number > b),
-            (self.maximum, "at most", lambda b: number <= b),
-            (self.below, "less than", lambda b: number < b),
+            (self.minimum, "at least", ge),
+            (self.above, "more than", gt),
+            (self.maximum, "at most", le),
+            (self.below, "less than", lt),
         ):
-            if bound is not None and not holds(Fraction(bound)):
+            if bound is not None and not holds(number, Fraction(bound)):
                 raise ParameterError(f"{self.name} must be {text} {bound}, got {value}")
         return number
 

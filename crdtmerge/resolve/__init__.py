@@ -1,1 +1,43 @@
-"""Placeholder opening."""
+"""From a set of contributions and a recipe to one merged model, byte for byte the same everywhere.
+
+    plan      everything that can fail for reasons of its inputs fails here
+    stream    tiles flow through surveys and the strategy, within a memory budget
+    sinks     into memory, or into a folder that appears whole and durable
+    verify    a published folder, read back byte by byte
+
+Nothing here knows peers, operations or time. The result is a function of the plan; the budget, the number
+of threads and the machine have no influence on any bit.
+"""
+
+from .admission import Progress, check_finite, check_schema, cosine_to_base
+from .merging import Model, admit, merge, publish, reader_within, take
+from .plan import Plan, plan
+from .result import Result
+from .sinks import FileSink, MemorySink
+from .stream import BUDGET_BYTES, execute, passes
+from .verify import MODEL, RECORD, read_record, verify_result
+
+__all__ = [
+    "BUDGET_BYTES",
+    "MODEL",
+    "RECORD",
+    "FileSink",
+    "MemorySink",
+    "Model",
+    "Plan",
+    "Progress",
+    "Result",
+    "admit",
+    "check_finite",
+    "check_schema",
+    "cosine_to_base",
+    "execute",
+    "merge",
+    "passes",
+    "plan",
+    "publish",
+    "read_record",
+    "reader_within",
+    "take",
+    "verify_result",
+]

@@ -1,1 +1,1 @@
-"""Placeholder opening."""
+"""Protobuf modules, made from proto/ by tools/protos.py; never edited."""

@@ -1,0 +1,172 @@
+"""The k elements of largest magnitude in a stream that does not fit into memory.
+
+Elements are ordered by descending magnitude and, where magnitudes are equal, by ascending flat index:
+a total order, so "the k largest" is one set on every machine. Half precision makes that rule matter:
+hundreds of thousands of elements can share the magnitude at which the cut falls.
+
+Without its sign bit, the pattern of a float64 is an integer that grows with the magnitude. The k-th
+largest is found digit by digit, most significant first, one pass over the stream for each:
+
+    pass 1   how many patterns begin with each 16-bit digit?      → the digit of the k-th largest
+    pass 2   of those that begin with it, the next digit …        (or, once they are few: keep them all)
+    at last  with all 63 bits known and more ties than places: which index has the last place?
+
+State stays below 16 MiB whatever the stream holds. Typical streams take two passes, none takes six.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Final, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crdtmerge.errors import ParameterError
+
+_Integers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+CANDIDATES_MAX: Final = 1 << 20
+"""Elements that may be held at once: 16 bytes each. Changes the number of passes, never the result."""
+
+_PATTERN_BITS: Final = 63
+_MAGNITUDE: Final = (1 << _PATTERN_BITS) - 1
+_DIGIT_BITS: Final = 16
+_CHUNK: Final = 1 << 16
+"""Elements worked on together, so that what is made from them stays in the cache."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which elements are among the k largest.
+
+    Attributes:
+        threshold: magnitude of the last element that is.
+        last: its flat index: of those with just this magnitude, the ones up to here are kept.
+    """
+
+    threshold: float
+    last: int
+
+    none: ClassVar[Cut]
+    """Keeps no element."""
+    all: ClassVar[Cut]
+    """Keeps every element."""
+
+    def mask(self, values: Tensor, start: int) -> Tensor:
+        """Return [n] float64 of 1.0 where an element is kept and 0.0 elsewhere.
+
+        Args:
+            values: [n] float64, the elements from flat index ``start`` on.
+            start: as when they were fed.
+        """
+        magnitudes = values.abs()
+        mask = torch.empty_like(magnitudes)
+        ties = min(max(self.last + 1 - start, 0), len(values))
+        torch.ge(magnitudes[:ties], self.threshold, out=mask[:ties])
+        torch.gt(magnitudes[ties:], self.threshold, out=mask[ties:])
+        return mask
+
+
+Cut.none = Cut(threshold=math.inf, last=-1)
+Cut.all = Cut(threshold=0.0, last=(1 << 63) - 1)
+
+
+class TopSelection:
+    """Finds the cut of the ``k`` largest of ``total`` elements; see the head of this file.
+
+    Feed all tiles in ascending order, call `finish`, and start over while it answers False.
+    """
+
+    def __init__(self, k: int, total: int) -> None:
+        if k < 0 or total < 0:
+            raise ParameterError(f"the {k} largest of {total} elements")
+        self._cut = Cut.none if k == 0 else Cut.all if k >= total else None
+        # Wanted is the _rank-th largest of the _candidates elements whose pattern >> _shift is _prefix.
+        self._rank, self._candidates = k, total
+        self._shift, self._prefix = _PATTERN_BITS, 0
+        self._begin_pass()
+
+    def _begin_pass(self) -> None:
+        self._next = self._found = 0
+        self._last = -1
+        self._kept: list[tuple[_Integers, _Integers]] = []
+        self._digit_shift = max(self._shift - _DIGIT_BITS, 0)
+        self._counts = np.zeros(1 << (self._shift - self._digit_shift), dtype=np.int64)
+
+    @property
+    def cut(self) -> Cut:
+        """The cut.
+
+        Raises:
+            ParameterError: before `finish` has answered True.
+        """
+        if self._cut is None:
+            raise ParameterError("the selection needs another pass over the stream")
+        return self._cut
+
+    def feed(self, values: Tensor, start: int) -> None:
+        """Take into account [n] float64, the elements from flat index ``start`` on.
+
+        Raises:
+            ParameterError: if ``start`` lies before the end of the last tile of this pass.
+        """
+        if start < self._next:
+            raise ParameterError(f"tiles come in ascending order: wanted {self._next} or later, got {start}")
+        self._next = start + len(values)
+        if self._cut is None:
+            bits = values.cpu().numpy().view(np.int64)
+            for offset in range(0, len(bits), _CHUNK):
+                self._take(bits[offset : offset + _CHUNK], start + offset)
+
+    def _take(self, bits: _Integers, start: int) -> None:
+        places = np.flatnonzero((bits & _MAGNITUDE) >> self._shift == self._prefix)
+        if self._candidates <= CANDIDATES_MAX:
+            self._kept.append((bits[places] & _MAGNITUDE, places + start))
+        elif self._shift:
+            if len(places) < len(bits):
+                bits = bits[places]
+            np.add.at(self._counts, bits >> self._digit_shift & len(self._counts) - 1, 1)
+        elif self._found < self._rank <= self._found + len(places):
+            self._last = start + int(places[self._rank - self._found - 1])
+        self._found += len(places)
+
+    def finish(self) -> bool:
+        """End a pass; True when the cut is known.
+
+        Raises:
+            ParameterError: if the elements were not as many as announced, or not those of the last pass.
+        """
+        if self._cut is None:
+            if self._found != self._candidates:
+                raise ParameterError(f"this pass should show {self._candidates} elements, got {self._found}")
+            if self._candidates <= CANDIDATES_MAX:
+                self._cut = self._cut_of_kept()
+            elif self._shift == 0:
+                self._cut = Cut(_magnitude(self._prefix), self._last)
+            else:
+                self._descend()
+        self._begin_pass()
+        return self._cut is not None
+
+    def _cut_of_kept(self) -> Cut:
+        patterns, indices = (np.concatenate(column) for column in zip(*self._kept, strict=True))
+        place = len(patterns) - self._rank
+        threshold = np.partition(patterns, place)[place]
+        larger = np.count_nonzero(patterns > threshold)
+        ties = indices[patterns == threshold]
+        return Cut(_magnitude(threshold), int(ties[self._rank - larger - 1]))
+
+    def _descend(self) -> None:
+        at_least = self._counts[::-1].cumsum()[::-1]  # how many have this digit or a larger one
+        digit = int(np.flatnonzero(at_least >= self._rank)[-1])
+        self._candidates = int(self._counts[digit])
+        self._rank -= int(at_least[digit]) - self._candidates
+        self._prefix = self._prefix * len(self._counts) + digit
+        self._shift = self._digit_shift
+
+
+def _magnitude(pattern: int | np.int64) -> float:
+    return float(np.int64(pattern).view(np.float64))

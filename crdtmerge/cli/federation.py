@@ -1,0 +1,161 @@
+"""Commands about who is in a federation and what it computes: init, invite, join, ban, recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import yaml
+
+from . import homes, recipes
+from .screen import common, progress, short, show
+
+
+@click.command()
+@click.option(
+    "--base",
+    type=click.Path(exists=True, path_type=Path),
+    required=True,
+    help="The model that all fine-tune.",
+)
+@click.option(
+    "--recipe", "recipe_", default="weight_average", show_default=True, help="Strategy or YAML file."
+)
+@click.option("-p", "--parameter", "parameters", multiple=True, metavar="KEY=VALUE", help="Of the strategy.")
+@click.option("--per-author", type=click.IntRange(1), help="Visible contributions of one author that count.")
+@click.option("--in-place", is_flag=True, help="Serve the base from where it is; do not copy it.")
+@common
+def init(
+    home: Path,
+    json_: bool,
+    base: Path,
+    recipe_: str,
+    parameters: tuple[str, ...],
+    per_author: int | None,
+    in_place: bool,
+) -> None:
+    """Found a federation on a base model."""
+    from crdtmerge.node import identity
+    from crdtmerge.op import Policy
+    from crdtmerge.replica import Replica
+
+    chosen = recipes.read(recipe_, parameters)
+    with (
+        progress("reading the base", None, quiet=json_) as done,
+        Replica.create(
+            home,
+            base=base,
+            recipe=chosen,
+            policy=Policy(visible_per_author_max=per_author),
+            reference=in_place,
+            progress=done,
+        ) as replica,
+    ):
+        identity.create_ca_secret(home)
+        data = {
+            "federation": replica.operations.federation.hex(),
+            "node": replica.id.hex(),
+            "base": replica.base.digest.hex(),
+            "tensors": len(replica.base.tensors),
+            "home": str(home),
+        }
+    show(
+        json_,
+        data,
+        f"federation {data['federation']}",
+        f"this node  {data['node']}",
+        f"base       {data['base']} ({data['tensors']} tensors)",
+        "next: crdtmerge serve --listen HOST:PORT, then crdtmerge invite --address HOST:PORT",
+    )
+
+
+@click.command()
+@click.option(
+    "--address", "addresses", multiple=True, required=True, metavar="HOST:PORT", help="Where we listen."
+)
+@click.option("--role", type=click.Choice(["member", "admin"]), default="member", show_default=True)
+@click.option("--days", type=click.IntRange(1, 365), default=7, show_default=True, help="Until it expires.")
+@common
+def invite(home: Path, json_: bool, addresses: tuple[str, ...], role: str, days: int) -> None:
+    """Make a ticket that lets one node join. Keep it secret until it is used."""
+    from crdtmerge.node.invitation import invite as make
+    from crdtmerge.op import Role
+
+    with homes.ledger(home) as ledger:
+        ticket = make(ledger, home, addresses=addresses, role=Role(role), days=days)
+    show(json_, {"ticket": ticket, "role": role, "days": days}, ticket)
+
+
+@click.command()
+@click.argument("ticket")
+@click.option("--proxy", metavar="URL", help="HTTP CONNECT proxy for the first contact.")
+@common
+def join(home: Path, json_: bool, ticket: str, proxy: str | None) -> None:
+    """Join the federation that TICKET invites to."""
+    from crdtmerge.node.invitation import join as enter
+
+    enter(home, ticket, proxy=proxy)
+    with homes.ledger(home) as ledger:
+        data = {
+            "federation": ledger.operations.federation.hex(),
+            "node": ledger.id.hex(),
+            "home": str(home),
+        }
+    show(
+        json_,
+        data,
+        f"joined federation {data['federation']}",
+        f"this node         {data['node']}",
+        "next: crdtmerge serve --listen HOST:PORT",
+    )
+
+
+@click.command()
+@click.argument("node")
+@click.option("--keep", multiple=True, metavar="OPERATION", help="Their operations that stay honoured.")
+@common
+def ban(home: Path, json_: bool, node: str, keep: tuple[str, ...]) -> None:
+    """Throw a node out (admins): all it said is void but what --keep names and what precedes it."""
+    from crdtmerge.digest import Digest, from_hex
+    from crdtmerge.keys import NodeId
+
+    from .screen import choose
+
+    with homes.ledger(home) as ledger:
+        target = NodeId(choose(node, [Digest(member) for member in ledger.authority.members()], "member"))
+        operation = ledger.ban(target, keep=[from_hex(kept) for kept in keep])
+        data = {"banned": target.hex(), "operation": operation.id.hex(), "root": ledger.root.hex()}
+    show(json_, data, f"banned {target.hex()}", f"visible root {data['root']}")
+
+
+@click.command()
+@click.argument("strategy", required=False)
+@click.option("-p", "--parameter", "parameters", multiple=True, metavar="KEY=VALUE", help="Of the strategy.")
+@common
+def recipe(home: Path, json_: bool, strategy: str | None, parameters: tuple[str, ...]) -> None:
+    """Show what the federation computes, or change it (admins).
+
+    STRATEGY is a strategy's name or a recipe in YAML.
+    """
+    if strategy is None:
+        with homes.ledger(home) as ledger:
+            current, operation = ledger.view.recipe, ledger.view.recipe_id
+    else:
+        with homes.replica(home) as replica:
+            operation = replica.set_recipe(recipes.read(strategy, parameters)).id
+            replica.refresh()
+            current = replica.view.recipe
+            in_force = replica.view.recipe_id == operation
+            if not in_force:
+                click.echo("warning: a recipe of somebody with more authority stays in force", err=True)
+    described = recipes.describe(current)
+    data = {"recipe": described, "digest": current.digest.hex(), "operation": operation.hex()}
+    show(
+        json_,
+        data,
+        yaml.safe_dump(described, sort_keys=False).rstrip(),
+        f"# recipe {short(current.digest)}…, set by operation {short(operation)}…",
+    )
+
+
+COMMANDS = (init, invite, join, ban, recipe)

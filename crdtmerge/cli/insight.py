@@ -1,0 +1,216 @@
+"""Commands that only look: status, log, peers, strategies, doctor."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crdtmerge.op import Add, Admit, Ban, Block, Coefficients, Genesis, Operation, Retract, SetRecipe, Unban
+
+from . import homes, recipes
+from .screen import as_json, common, short, show, table
+
+
+@click.command()
+@common
+def status(home: Path, json_: bool) -> None:
+    """Show who this node is, what it sees, and what everybody should agree on."""
+    with homes.ledger(home) as ledger:
+        now, labels, authors = ledger.status(), {}, {}
+        for digest in now.contributions:
+            if ledger.store.has_manifest(digest):
+                labels[digest] = dict(ledger.store.manifest(digest).metadata).get("label", "")
+            authors[digest] = [author.hex() for author in ledger.view.authors(digest)]
+    data = {
+        "node": now.node.hex(),
+        "federation": now.federation.hex(),
+        "role": now.role,
+        "members": now.members,
+        "operations": now.operations,
+        "root": now.root.hex(),
+        "state_root": now.state_root.hex(),
+        "recipe": recipes.describe(now.recipe),
+        "contributions": [
+            {
+                "digest": digest.hex(),
+                "label": labels.get(digest, ""),
+                "authors": authors[digest],
+                "ready": digest in now.ready,
+            }
+            for digest in now.contributions
+        ],
+        "ready": len(now.ready),
+    }
+    show(
+        json_,
+        data,
+        f"node        {data['node']} ({now.role or 'not a member'})",
+        f"federation  {data['federation']} ({now.members} members, {now.operations} operations)",
+        f"recipe      {now.recipe.strategy} {dict(now.recipe.parameters) or ''}".rstrip(),
+        f"root        {data['root']}",
+        f"state root  {data['state_root']}",
+        f"{len(now.ready)} of {len(now.contributions)} contributions ready",
+        table(
+            "contribution",
+            "label",
+            "added by",
+            "ready",
+            rows=(
+                (
+                    short(digest),
+                    labels.get(digest, "?"),
+                    ", ".join(author[:12] for author in authors[digest]),
+                    "yes" if digest in now.ready else "not yet",
+                )
+                for digest in now.contributions
+            ),
+        ),
+    )
+
+
+@click.command()
+@click.option(
+    "-n", "--number", type=click.IntRange(1), default=20, show_default=True, help="Newest operations."
+)
+@common
+def log(home: Path, json_: bool, number: int) -> None:
+    """List operations, newest first. Times are claims of their authors."""
+    with homes.ledger(home) as ledger:
+        newest = sorted(ledger.operations, key=lambda op: (op.created_ms, op.id), reverse=True)[:number]
+        honoured = {op.id for op in newest if ledger.authority.honours(op)}
+    entries = [
+        {
+            "id": op.id.hex(),
+            "kind": op.kind,
+            "author": op.author.hex(),
+            "created_ms": op.created_ms,
+            "counts": op.id in honoured,
+            "what": describe(op),
+        }
+        for op in newest
+    ]
+    rows = (
+        (
+            short(op.id),
+            datetime.fromtimestamp(min(op.created_ms, 253402300799000) / 1000, UTC).strftime("%F %T"),
+            short(op.author),
+            op.kind,
+            describe(op) + ("" if op.id in honoured else "  (void)"),
+        )
+        for op in newest
+    )
+    show(
+        json_, {"operations": entries}, table("operation", "time (UTC)", "author", "kind", "what", rows=rows)
+    )
+
+
+def describe(operation: Operation) -> str:
+    """Say in a few words what an operation does."""
+    body = operation.body
+    if isinstance(body, Genesis):
+        return f"{len(body.founders)} founders, {body.recipe.strategy}"
+    if isinstance(body, Admit):
+        return f"{short(body.key)} as {body.role.value}"
+    if isinstance(body, (Ban, Unban)):
+        return short(body.key)
+    if isinstance(body, (Add, Block)):
+        return short(body.contribution)
+    if isinstance(body, Retract):
+        return ", ".join(short(add) for add in body.adds)
+    if isinstance(body, SetRecipe):
+        return body.recipe.strategy
+    if isinstance(body, Coefficients):
+        return f"for {len(body.bound_to)} contributions"
+    return ""
+
+
+@click.command()
+@common
+def peers(home: Path, json_: bool) -> None:
+    """List the members, their addresses and when this node last reached them."""
+    from crdtmerge.node.peers import known
+
+    with homes.ledger(home) as ledger:
+        rows: list[dict[str, Any]] = known(ledger)
+    show(
+        json_,
+        {"peers": rows},
+        table(
+            "node",
+            "role",
+            "addresses",
+            "last contact",
+            rows=(
+                (
+                    str(row["node"])[:12],
+                    str(row["role"]) + (" (this node)" if row["self"] else ""),
+                    ", ".join(row["addresses"]) or "unknown",
+                    str(row["last_contact"] or "never"),
+                )
+                for row in rows
+            ),
+        ),
+    )
+
+
+@click.command()
+@as_json
+def strategies(json_: bool) -> None:
+    """List the installed strategies with their parameters and sources."""
+    from crdtmerge.strategy import strategies as installed
+
+    found = installed().values()
+    data = {
+        "strategies": [
+            {
+                "name": s.name,
+                "version": s.version,
+                "summary": s.summary,
+                "source": s.source,
+                "needs_base": s.needs_base,
+                "scope": s.scope,
+                "draws": s.draws,
+                "parameters": [
+                    {"name": p.name, "default": p.default_text, "doc": p.doc} for p in s.parameters
+                ],
+            }
+            for s in found
+        ]
+    }
+    rows = (
+        (
+            f"{s.name} {s.version}",
+            "base" if s.needs_base else "",
+            ", ".join(f"{p.name}={p.default_text}" for p in s.parameters),
+            s.summary,
+        )
+        for s in found
+    )
+    show(json_, data, table("strategy", "needs", "parameters", "what it does", rows=rows))
+
+
+@click.command()
+@common
+def doctor(home: Path, json_: bool) -> None:
+    """Check this machine: can it compute the bytes that everybody else computes?"""
+    from . import checkup
+
+    findings = checkup.run(home)
+    healthy = all(finding.ok for finding in findings)
+    data = {
+        "healthy": healthy,
+        "checks": [{"name": f.name, "ok": f.ok, "detail": f.detail} for f in findings],
+    }
+    show(
+        json_,
+        data,
+        table("check", "", "detail", rows=((f.name, "ok" if f.ok else "FAILS", f.detail) for f in findings)),
+    )
+    if not healthy:
+        raise click.exceptions.Exit(3)
+
+
+COMMANDS = (status, log, peers, strategies, doctor)

@@ -1,0 +1,59 @@
+"""Commands that run for a while: serve, demo."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import click
+
+from .screen import as_json, common
+
+
+@click.command()
+@click.option("--listen", metavar="HOST:PORT", help="Where the socket is; port 0 lets the system choose.")
+@click.option("--advertise", multiple=True, metavar="HOST:PORT", help="What other nodes are told.")
+@click.option("--proxy", metavar="URL", help="HTTP CONNECT proxy for outgoing connections.")
+@click.option("--period", type=float, metavar="SECONDS", help="Between two rounds of anti-entropy.")
+@common
+def serve(
+    home: Path,
+    json_: bool,
+    listen: str | None,
+    advertise: tuple[str, ...],
+    proxy: str | None,
+    period: float | None,
+) -> None:
+    """Run the node: exchange operations and models with the federation until interrupted."""
+    from crdtmerge.node.config import load
+    from crdtmerge.node.driver import run
+
+    config = load(home, listen=listen, advertise=list(advertise) or None, proxy=proxy, period_s=period)
+
+    def ready(address: str) -> None:
+        line = json.dumps({"event": "serving", "address": address}) if json_ else f"serving on {address}"
+        click.echo(line)
+
+    run(home, config, ready=ready)
+
+
+@click.command()
+@click.option("--dir", "directory", type=click.Path(path_type=Path), help="Keep everything in this folder.")
+@click.option("--nodes", type=click.IntRange(4, 16), default=4, show_default=True)
+@click.option("--peers", type=click.IntRange(8, 64), default=8, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@as_json
+def demo(json_: bool, directory: Path | None, nodes: int, peers: int, seed: int) -> None:
+    """Train real peers, gossip between real processes, split the network, heal it, and converge."""
+    from crdtmerge.demo import story
+
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        story.main(directory, seed=seed, nodes=nodes, peers=peers, json_=json_)
+        return
+    with tempfile.TemporaryDirectory(prefix="crdtmerge-demo-") as folder:
+        story.main(Path(folder), seed=seed, nodes=nodes, peers=peers, json_=json_)
+
+
+COMMANDS = (serve, demo)

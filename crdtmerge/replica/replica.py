@@ -1,0 +1,313 @@
+"""One folder, or some memory, that takes part in a federation: content in, merged models out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from crdtmerge import ambient
+from crdtmerge.digest import Digest
+from crdtmerge.errors import ParameterError, UsageError
+from crdtmerge.keys import NodeId, SigningKey
+from crdtmerge.ledger import FEDERATION, Ledger, open_home
+from crdtmerge.manifest import Kind, Manifest
+from crdtmerge.op import Add, Genesis, Operation, Policy, SetRecipe
+from crdtmerge.rational import decimal
+from crdtmerge.recipe import Given, Recipe
+from crdtmerge.resolve import (
+    BUDGET_BYTES,
+    MemorySink,
+    Model,
+    Plan,
+    Progress,
+    Result,
+    admit,
+    check_finite,
+    execute,
+    plan,
+    publish,
+    reader_within,
+    take,
+)
+from crdtmerge.store import Store
+from crdtmerge.strategy import pin
+
+from .selection import ADMITTED, check_size, select, verdict
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A published result.
+
+    Attributes:
+        result: what it was made of.
+        folder: where it is.
+        blocks_read: blocks that were read for it; what contributions share was read once.
+    """
+
+    result: Result
+    folder: Path
+    blocks_read: int
+
+    @property
+    def model(self) -> Digest:
+        """Digest of the merged tensors."""
+        return self.result.model
+
+
+class Replica(Ledger):
+    """A member's copy of a federation; use as a context manager, or call `close`."""
+
+    @classmethod
+    def create(
+        cls,
+        home: Path | str | None = None,
+        *,
+        base: Model,
+        recipe: Recipe | None = None,
+        policy: Policy | None = None,
+        key: SigningKey | None = None,
+        founders: Sequence[NodeId] = (),
+        reference: bool = False,
+        progress: Progress | None = None,
+    ) -> Replica:
+        """Found a federation on ``base`` and return its first replica.
+
+        Args:
+            home: folder to keep it in; in memory without one.
+            base: the model that everybody fine-tunes.
+            recipe: what to compute; the uniform average, which does not degrade as peers join, by default.
+            policy: quotas that decide what counts.
+            key: who founds it; a new identity (or the home's) by default.
+            founders: other keys with the same authority from the start.
+            reference: leave the base's file where it is instead of copying it.
+            progress: called with bytes read.
+
+        Raises:
+            UsageError: if the home already belongs to a federation, or the base is not usable.
+        """
+        store, signer = open_home(home, key, create=True)
+        chosen = pin(recipe or Recipe("weight_average"))
+        manifest = take(store, base, kind=Kind.BASE, base=None, reference=reference, progress=progress)
+        check_finite(store, manifest)
+        genesis = Operation.sign(
+            signer,
+            Genesis(
+                founders=tuple(sorted({signer.id, *founders})),
+                base=manifest.digest,
+                schema=manifest.schema,
+                recipe=chosen,
+                nonce=ambient.entropy(16),
+                policy=policy or Policy(),
+            ),
+            federation=None,
+            created_ms=ambient.now_ms(),
+        )
+        return cls._begin(store, signer, home, genesis)
+
+    @classmethod
+    def follow(
+        cls,
+        home: Path | str | None = None,
+        *,
+        federation: Replica | Operation,
+        key: SigningKey | None = None,
+    ) -> Replica:
+        """Return an empty replica of an existing federation, which `join` can fill.
+
+        Args:
+            home: folder to keep it in; in memory without one.
+            federation: a replica of it, or its genesis operation.
+            key: whose replica it is; a new identity (or the home's) by default.
+        """
+        genesis = federation.genesis if isinstance(federation, Replica) else federation
+        store, signer = open_home(home, key, create=True)
+        return cls._begin(store, signer, home, genesis)
+
+    @classmethod
+    def _begin(cls, store: Store, key: SigningKey, home: Path | str | None, genesis: Operation) -> Replica:
+        known = store.setting(FEDERATION)
+        if known is not None and known != genesis.id:
+            raise UsageError(f"{home} already belongs to federation {known.hex()[:12]}…; use another folder")
+        genesis.verify()
+        store.blocks.flush()
+        store.add_operations([genesis.encoded])
+        store.set_setting(FEDERATION, genesis.id)
+        return cls(store, key, home=None if home is None else Path(home))
+
+    def contribute(
+        self,
+        model: Model,
+        *,
+        kind: Kind = Kind.FULL,
+        label: str | None = None,
+        weight: Given = 1,
+        metrics: Mapping[str, Given] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        reference: bool = False,
+        any_float: bool = False,
+        progress: Progress | None = None,
+    ) -> Digest:
+        """Add a model to what the federation merges, and return the contribution's digest.
+
+        Args:
+            model: a state dict, a safetensors file or a model directory.
+            kind: what its tensors are.
+            label: a name for people, also for a recipe's selection.
+            weight: declared weight; counts only under a recipe with weighting "declared".
+            metrics: numbers about it; ``num_examples`` counts under weighting "examples".
+            metadata: text about it.
+            reference: serve the file from where it is instead of copying it.
+            any_float: accept another floating dtype than the base's.
+            progress: called with bytes read.
+
+        Raises:
+            PermissionDeniedError: if this replica's key is not a member.
+            ShapeMismatchError, NonFiniteError: naming the tensors at fault.
+        """
+        self._require_member("contribute")
+        base = self.base
+        described = dict(metadata or {})
+        if label is not None:
+            described["label"] = label
+        manifest = take(
+            self.store,
+            model,
+            kind=kind,
+            base=base.digest,
+            reference=reference,
+            progress=progress,
+            weight=decimal(weight),
+            metrics={name: decimal(value) for name, value in (metrics or {}).items()},
+            metadata=described,
+        )
+        check_size(manifest, self.operations.charter.policy)
+        admit(self.store, manifest, base, unrelated=True, any_float=any_float, progress=progress)
+        self.store.blocks.flush()
+        self.store.set_verdict(manifest.digest, ADMITTED)
+        if manifest.digest not in self.view.contributions:
+            self._say(Add(manifest.digest))
+        return manifest.digest
+
+    # --- what is taken over, and what is computed -----------------------------------------------
+
+    def join(self, other: Replica) -> int:
+        """Take over what ``other`` knows: operations, and the content of what is visible.
+
+        Joining is commutative, associative and idempotent. Returns the number of new operations.
+
+        Raises:
+            UsageError: if the other belongs to another federation.
+        """
+        if other.operations.federation != self.operations.federation:
+            raise UsageError("these replicas belong to different federations")
+        fresh = [operation for operation in other.operations if operation.id not in self.operations]
+        self.store.add_operations(operation.encoded for operation in fresh)
+        self._absorb(fresh)
+        body = self.genesis.body
+        wanted = list(self.visible)
+        if isinstance(body, Genesis) and body.base is not None:
+            wanted.append(body.base)
+        for digest in wanted:
+            if not self.is_ready(digest) and other.store.has_manifest(digest):
+                _copy(other.store, self.store, other.store.manifest(digest))
+        return len(fresh)
+
+    def set_recipe(self, recipe: Recipe) -> Operation:
+        """Change what the federation computes, superseding the recipe in force.
+
+        Raises:
+            UnknownStrategyError, ParameterError: before anything is signed.
+        """
+        self._require_admin("recipe")
+        return self._say(SetRecipe(pin(recipe), (self.view.recipe_id,)))
+
+    def plan(self, recipe: Recipe | None = None) -> Plan:
+        """Decide the merge of what is visible now; nothing is computed yet.
+
+        Raises:
+            EmptySetError, NotYetError, UsageError: whatever stands in the way, before any work.
+        """
+        chosen = recipe or self.view.recipe
+        admitted, excluded = [], []
+        for digest in select(self.view, self.store, chosen.selection):
+            decision = verdict(self.store, digest, self.base, self.operations.charter.policy)
+            if decision == ADMITTED:
+                admitted.append(digest)
+            else:
+                excluded.append((digest, decision))
+        return plan(
+            self.store,
+            admitted,
+            base=self.base.digest,
+            recipe=chosen,
+            root=self.root,
+            excluded=excluded,
+        )
+
+    def resolve(
+        self,
+        out: Path | str | None = None,
+        *,
+        recipe: Recipe | None = None,
+        budget_bytes: int = BUDGET_BYTES,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> Resolved:
+        """Compute the merged model of what is visible now, and publish it as a folder.
+
+        Args:
+            out: the folder; by default one under the home's ``results``, named after recipe and root.
+            recipe: another than the federation's.
+            budget_bytes: memory for tiles; does not influence the result.
+            threads: that merge at the same time, by default one for each core; do not influence the result.
+            progress: called with numbers of elements done.
+
+        Raises:
+            EmptySetError, NotYetError, UsageError: before any work.
+        """
+        made = self.plan(recipe)
+        if out is None:
+            if self.home is None:
+                raise ParameterError("a replica in memory needs out=, or use merged()")
+            name = f"{made.recipe.digest.hex()[:16]}-{made.root.hex()[:16]}"
+            target = self.home / "results" / name
+        else:
+            target = Path(out)
+        reader = reader_within(self.store, budget_bytes)
+        result = publish(
+            made,
+            reader,
+            target,
+            budget_bytes=budget_bytes,
+            threads=threads or os.cpu_count() or 1,
+            progress=progress,
+        )
+        return Resolved(result, target, reader.blocks_read)
+
+    def merged(
+        self, *, recipe: Recipe | None = None, budget_bytes: int = BUDGET_BYTES
+    ) -> dict[str, torch.Tensor]:
+        """Compute the merged model of what is visible now, as a state dict in memory."""
+        made = self.plan(recipe)
+        sink = MemorySink(made.layout)
+        execute(made, reader_within(self.store, budget_bytes), sink, budget_bytes=budget_bytes)
+        return sink.state
+
+
+def _copy(source: Store, target: Store, manifest: Manifest) -> None:
+    """Copy what ``source`` has of a contribution's content, block by block, verified on the way."""
+    lists = []
+    for tensor in manifest.tensors + manifest.evidence:
+        blocks = source.block_list(tensor.root)
+        for block in blocks:
+            if not target.blocks.has(block):
+                target.blocks.put(source.blocks.get(block))
+        lists.append((tensor.dtype, tensor.shape, blocks))
+    target.blocks.flush()
+    target.put_tensors(lists)
+    target.put_manifest(manifest)

@@ -1,0 +1,135 @@
+"""What a contribution must be to count: checks that name the tensor at fault.
+
+Two of them every replica repeats on what peers bring, since their answer is a function of content alone:
+the tensors fit the federation's schema, and every floating value is finite. A contribution that fails is
+left out by every replica alike, so one bad peer blocks nobody. The author meets the same checks, and
+stricter ones, before anything is signed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from crdtmerge import arith
+from crdtmerge.errors import NonFiniteError, ShapeMismatchError
+from crdtmerge.limits import BLOCK_BYTES
+from crdtmerge.manifest import Kind, Manifest, Tensor
+from crdtmerge.store import Store
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes done since the last call."""
+
+RELATED_COSINE_MIN: Final = 0.5
+"""Fine-tunes of a base measure 0.9 and more, strangers 0.2 and less (docs/spec/admission.md)."""
+
+_NAMED: Final = 3
+
+
+def check_schema(manifest: Manifest, reference: Manifest, *, any_float: bool = True) -> None:
+    """Check that a contribution's tensors fit those of the base (or of the first contribution).
+
+    Args:
+        manifest: the contribution.
+        reference: what it must fit.
+        any_float: accept another floating dtype than the reference's; it is decoded exactly.
+
+    Raises:
+        ShapeMismatchError: naming the first offending tensors, what was got and what was wanted.
+    """
+    faults = list(_faults(manifest, reference, any_float=any_float))
+    if faults:
+        shown = "; ".join(text for _, text in faults[:_NAMED])
+        more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        raise ShapeMismatchError(
+            f"{len(faults)} tensors do not fit the base: {shown}{more}. "
+            "Contribute a fine-tune of exactly this federation's base.",
+            [name for name, _ in faults],
+        )
+
+
+def _faults(manifest: Manifest, reference: Manifest, *, any_float: bool) -> Iterator[tuple[str, str]]:
+    wanted, got = reference.by_name, manifest.by_name
+    if manifest.kind is Kind.LORA:
+        yield from _lora_faults(manifest, wanted)
+        return
+    for name in sorted(wanted.keys() | got.keys(), key=str.encode):
+        if name not in wanted:
+            yield name, f"{name} is not in the base"
+        elif name not in got:
+            if manifest.kind is Kind.FULL:
+                yield name, f"{name} is missing"
+        elif got[name].shape != wanted[name].shape:
+            yield name, f"{name} has shape {list(got[name].shape)}, wanted {list(wanted[name].shape)}"
+        elif got[name].dtype is not wanted[name].dtype:
+            both_float = got[name].dtype.floating and wanted[name].dtype.floating
+            if not (both_float and any_float):
+                yield name, f"{name} has dtype {got[name].dtype.code}, wanted {wanted[name].dtype.code}"
+
+
+def _lora_faults(manifest: Manifest, wanted: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
+    for factor in manifest.factors:
+        target = wanted.get(factor.target)
+        b, a = manifest.by_name[factor.b], manifest.by_name[factor.a]
+        product = (b.shape[0], a.shape[1])
+        if target is None:
+            yield factor.target, f"{factor.target} is not in the base"
+        elif target.shape != product:
+            yield (
+                factor.target,
+                f"{factor.target} has factors of shape {list(product)}, wanted {list(target.shape)}",
+            )
+        elif not (a.dtype.floating and b.dtype.floating and target.dtype.floating):
+            yield factor.target, f"{factor.target} has factors that are not floating point"
+
+
+def check_finite(store: Store, manifest: Manifest, *, progress: Progress | None = None) -> None:
+    """Check that every floating value of a contribution is finite, a block at a time.
+
+    Raises:
+        NonFiniteError: naming the first offending tensor and element.
+        NotYetError: if content is missing.
+    """
+    for tensor in manifest.tensors:
+        if not tensor.dtype.floating:
+            continue
+        for begin in range(0, tensor.bytes, BLOCK_BYTES):
+            raw = store.read(tensor, begin, min(begin + BLOCK_BYTES, tensor.bytes))
+            index = arith.non_finite(raw, tensor.dtype)
+            if index is not None:
+                raise NonFiniteError(
+                    f"{tensor.name} holds NaN or infinity at flat index {begin // tensor.dtype.itemsize + index}. "
+                    "A merge would spread it to everyone: contribute a checkpoint from before training diverged.",
+                    tensor.name,
+                )
+            if progress is not None:
+                progress(len(raw))
+
+
+def cosine_to_base(store: Store, manifest: Manifest, base: Manifest) -> float:
+    """Return the cosine between a full checkpoint and the base over all floating tensors, 1 if both are 0.
+
+    Tensors with a norm of zero on both sides agree; fine-tunes of a base stay close to 1, networks that
+    were trained apart come out near 0.
+    """
+    dots = [0.0, 0.0, 0.0]
+    for tensor in base.tensors:
+        other = manifest.by_name[tensor.name]
+        if not tensor.dtype.floating:
+            continue
+        sums = [arith.LaneSum() for _ in dots]
+        step = BLOCK_BYTES // 8
+        for start in range(0, tensor.elements, step):
+            stop = min(start + step, tensor.elements)
+            x, y = (
+                arith.decode(store.read(t, start * t.dtype.itemsize, stop * t.dtype.itemsize), t.dtype)
+                for t in (tensor, other)
+            )
+            for lanes, product in zip(sums, (x * y, x * x, y * y), strict=True):
+                lanes.feed(product, start)
+        dots = [total + lanes.result() for total, lanes in zip(dots, sums, strict=True)]
+    xy, xx, yy = dots
+    if xx == 0.0 or yy == 0.0:
+        return 1.0 if xx == yy else 0.0
+    return xy / (math.sqrt(xx) * math.sqrt(yy))

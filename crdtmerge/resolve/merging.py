@@ -1,0 +1,189 @@
+"""The two ways to have a merge: tensors in memory, or a published folder. One engine under both."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from crdtmerge.digest import Digest
+from crdtmerge.errors import EmptySetError, ParameterError, UnrelatedBaseWarning
+from crdtmerge.manifest import Kind, Manifest
+from crdtmerge.merkle import MerkleSet
+from crdtmerge.recipe import Given, Recipe
+from crdtmerge.store import Reader, Store, ingest_file, ingest_tensors
+
+from .admission import RELATED_COSINE_MIN, Progress, check_finite, check_schema, cosine_to_base
+from .plan import Plan, plan
+from .result import Result
+from .sinks import FileSink, MemorySink
+from .statedict import to_raw
+from .stream import BUDGET_BYTES, execute
+
+Model = Mapping[str, torch.Tensor] | Path | str
+"""A state dict, or the path of a safetensors file or model directory."""
+
+
+def merge(
+    contributions: Sequence[Model],
+    *,
+    base: Model | None = None,
+    recipe: Recipe | None = None,
+    weights: Sequence[Given] | None = None,
+    budget_bytes: int = BUDGET_BYTES,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, torch.Tensor]:
+    """Merge models in memory, as a federation with the same contributions would.
+
+    The order of ``contributions`` has no influence, and equal ones count once.
+
+    Args:
+        contributions: state dicts or paths; full checkpoints.
+        base: what they were fine-tuned from, if the strategy works on differences.
+        recipe: what to compute; the uniform average by default.
+        weights: one for each contribution, in their order.
+        budget_bytes: memory for tiles; does not influence the result.
+        threads: that merge at the same time; do not influence the result.
+        progress: called with numbers of elements done.
+
+    Returns:
+        The merged state dict, names ascending.
+
+    Raises:
+        EmptySetError: without contributions.
+        ShapeMismatchError, NonFiniteError: naming the tensor of the contribution at fault.
+        UsageError: if the recipe cannot be followed.
+
+    Warns:
+        UnrelatedBaseWarning: if a contribution seems not to descend from the base.
+    """
+    chosen = recipe or Recipe("weight_average")
+    if not contributions:
+        raise EmptySetError("there is nothing to merge: pass at least one contribution")
+    with Store.memory() as store:
+        base_manifest = None if base is None else take(store, base, kind=Kind.BASE, base=None)
+        base_digest = None if base_manifest is None else base_manifest.digest
+        manifests = [take(store, model, kind=Kind.FULL, base=base_digest) for model in contributions]
+        for manifest in manifests:
+            admit(store, manifest, base_manifest or manifests[0], unrelated=base_manifest is not None)
+        digests = [manifest.digest for manifest in manifests]
+        if weights is not None:
+            if len(weights) != len(contributions):
+                raise ParameterError(f"{len(weights)} weights for {len(contributions)} contributions")
+            given = Recipe("linear", weights=dict(zip(digests, weights, strict=True)))
+            chosen = chosen.replace(weighting=given.weighting, weights=given.weights)
+        root = MerkleSet.of(digests).root
+        made = plan(store, digests, base=base_digest, recipe=chosen, root=root)
+        sink = MemorySink(made.layout)
+        execute(made, reader_within(store, budget_bytes), sink, budget_bytes=budget_bytes, threads=threads, progress=progress)
+        return sink.state
+
+
+def reader_within(store: Store, budget_bytes: int) -> Reader:
+    """Return a reader whose cache takes a quarter of a memory budget; tiles have the rest."""
+    return store.reader(budget_bytes // 4)
+
+
+def take(
+    store: Store,
+    model: Model,
+    *,
+    kind: Kind,
+    base: Digest | None,
+    reference: bool = False,
+    progress: Progress | None = None,
+    weight: str = "1",
+    metrics: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Put a model's content into a store and return its manifest."""
+    if isinstance(model, (str, Path)):
+        return ingest_file(
+            store,
+            Path(model),
+            kind=kind,
+            base=base,
+            reference=reference,
+            progress=progress,
+            weight=weight,
+            metrics=metrics,
+            metadata=metadata,
+        )
+    return ingest_tensors(
+        store,
+        to_raw(model),
+        kind=kind,
+        base=base,
+        weight=weight,
+        metrics=metrics,
+        metadata=metadata,
+    )
+
+
+def admit(
+    store: Store,
+    manifest: Manifest,
+    reference: Manifest,
+    *,
+    unrelated: bool,
+    any_float: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Run the checks that an author's contribution must pass before it is announced.
+
+    Args:
+        store: holds its content.
+        manifest: the contribution.
+        reference: the base, or the contribution that sets the schema where there is no base.
+        unrelated: warn if it seems not to descend from the reference.
+        any_float: accept another floating dtype than the reference's.
+        progress: called with bytes read.
+
+    Raises:
+        ShapeMismatchError, NonFiniteError: naming the tensors at fault.
+    """
+    check_schema(manifest, reference, any_float=any_float)
+    check_finite(store, manifest, progress=progress)
+    if unrelated and manifest.kind is Kind.FULL:
+        cosine = cosine_to_base(store, manifest, reference)
+        if cosine < RELATED_COSINE_MIN:
+            warnings.warn(
+                f"contribution {manifest.digest.hex()[:12]}… has cosine {cosine:.3f} to the base: it seems not "
+                "to be fine-tuned from it, and merging unrelated networks gives noise",
+                UnrelatedBaseWarning,
+                stacklevel=3,
+            )
+
+
+def publish(
+    made: Plan,
+    reader: Reader,
+    target: Path,
+    *,
+    budget_bytes: int = BUDGET_BYTES,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Result:
+    """Carry out a plan into the folder ``target``, which appears when it is whole and durable.
+
+    A run that was interrupted is taken up where it stopped, a tensor at a time.
+    """
+    sink = FileSink(target, made.layout)
+    try:
+        execute(
+            made, reader, sink, budget_bytes=budget_bytes, threads=threads, done=sink.done, progress=progress
+        )
+        result = Result(
+            recipe=made.recipe,
+            root=made.root,
+            contributions=tuple(digest for digest, _ in made.contributions),
+            excluded=made.excluded,
+            merged=sink.merged(None if made.base is None else made.base.digest),
+        )
+        sink.publish(result)
+    finally:
+        sink.close()
+    return result

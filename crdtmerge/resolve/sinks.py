@@ -1,0 +1,171 @@
+"""Where merged bytes go: into memory, or through a digest into a file that appears all at once.
+
+A result is a folder, named after the recipe and the visible root and published by one rename:
+
+    results/<recipe>-<root>/
+      model.safetensors   the merged tensors
+      result.crdtmerge    the canonical record of what they were made of (`Result`)
+
+Until then it grows in a working folder beside it. Each finished tensor is noted there with its root, so a
+merge that was interrupted takes up its own tensors again, after checking every byte of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from crdtmerge import digest as digests
+from crdtmerge.digest import Digest, Domain, digest
+from crdtmerge.dtypes import DType
+from crdtmerge.errors import CorruptBlockError, MalformedError, StoreError
+from crdtmerge.limits import BLOCK_BYTES
+from crdtmerge.manifest import Kind, Manifest, Tensor, element_count, tensor_root
+from crdtmerge.store import files
+from crdtmerge.store.tensorfile import TensorFile, TensorFileWriter
+
+from .result import Result
+from .statedict import from_raw
+from .verify import METADATA, MODEL, RECORD, record_bytes, root_in_file
+
+_JOURNAL: Final = "done"
+_PART: Final = MODEL + ".part"
+
+Layout = Sequence[tuple[str, DType, tuple[int, ...]]]
+
+
+class MemorySink:
+    """Merged tensors as a torch state dict."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = {name: (dtype, shape) for name, dtype, shape in layout}
+        self._data = {name: bytearray(element_count(shape) * dtype.itemsize) for name, dtype, shape in layout}
+
+    def write(self, name: str, begin: int, raw: bytes) -> None:
+        """Take the bytes of one tensor from ``begin`` on."""
+        self._data[name][begin : begin + len(raw)] = raw
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """The tensors by name, ascending."""
+        return {name: from_raw(*self._layout[name], data) for name, data in self._data.items()}
+
+
+class TensorDigests:
+    """Roots of tensors whose bytes arrive in order."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = {name: (dtype, shape) for name, dtype, shape in layout}
+        self._blocks: dict[str, list[Digest]] = {name: [] for name in self._layout}
+        self._open: dict[str, bytearray] = {}
+        self._seen = dict.fromkeys(self._layout, 0)
+
+    def feed(self, name: str, begin: int, raw: bytes) -> Digest | None:
+        """Take the next bytes of a tensor; its root when they were the last."""
+        if begin != self._seen[name]:
+            raise StoreError(f"{name}: bytes arrive at {begin}, wanted {self._seen[name]}")
+        self._seen[name] += len(raw)
+        pending = self._open.setdefault(name, bytearray())
+        pending += raw
+        whole = len(pending) - len(pending) % BLOCK_BYTES
+        dtype, shape = self._layout[name]
+        last = self._seen[name] == element_count(shape) * dtype.itemsize
+        for start in range(0, len(pending) if last else whole, BLOCK_BYTES):
+            block = bytes(pending[start : min(start + BLOCK_BYTES, len(pending))])
+            self._blocks[name].append(digest(Domain.BLOCK, block))
+        del pending[: len(pending) if last else whole]
+        if not last:
+            return None
+        del self._open[name]
+        return tensor_root(dtype, shape, self._blocks[name])
+
+
+class FileSink:
+    """A result folder in the making; see the top of the file."""
+
+    def __init__(self, target: Path, layout: Layout) -> None:
+        """Begin, or take up again, the result that will be published as ``target``."""
+        self._target = target
+        self._layout = layout
+        self._work = target.with_name(target.name + ".part")
+        self._work.mkdir(parents=True, exist_ok=True)
+        self._digests = TensorDigests(layout)
+        self._roots = self._recover()
+        for name, dtype, shape in layout:  # an empty tensor has no bytes that could finish it
+            if element_count(shape) == 0:
+                self._roots[name] = tensor_root(dtype, shape, [])
+        self._writer = TensorFileWriter(self._work / MODEL, layout, metadata=METADATA, resume=True)
+        for name in self._roots:
+            self._writer.written(name)
+        self._journal = (self._work / _JOURNAL).open("a", encoding="utf-8")
+
+    @property
+    def done(self) -> frozenset[str]:
+        """Names of the tensors that are complete, from an earlier run too."""
+        return frozenset(self._roots)
+
+    def write(self, name: str, begin: int, raw: bytes) -> None:
+        """Take the next bytes of one tensor."""
+        self._writer.write(name, begin, raw)
+        root = self._digests.feed(name, begin, raw)
+        if root is not None:
+            self._roots[name] = root
+            self._writer.sync()
+            self._journal.write(f"{root.hex()} {name.encode().hex()}\n")
+            self._journal.flush()
+
+    def merged(self, base: Digest | None) -> Manifest:
+        """Return the manifest of the finished tensors."""
+        missing = [name for name, _, _ in self._layout if name not in self._roots]
+        if missing:
+            raise StoreError(f"the merge ended without {missing[0]} and {len(missing) - 1} more tensors")
+        tensors = (Tensor(name, dtype, shape, self._roots[name]) for name, dtype, shape in self._layout)
+        return Manifest(Kind.FULL, base, tuple(tensors))
+
+    def publish(self, result: Result) -> None:
+        """Make the result appear under its name, whole and durable."""
+        self._journal.close()
+        self._writer.publish()
+        record = self._work / RECORD
+        with record.open("wb") as file:
+            file.write(record_bytes(result))
+            file.flush()
+            os.fsync(file.fileno())
+        (self._work / _JOURNAL).unlink()
+        files.sync(self._work)
+        if self._target.exists():  # another process was faster; its bytes are the same by construction
+            shutil.rmtree(self._work)
+        else:
+            self._work.rename(self._target)
+            files.sync(self._target.parent)
+
+    def close(self) -> None:
+        """Leave the working folder for a later run."""
+        self._journal.close()
+        self._writer.close()
+
+    def _recover(self) -> dict[str, Digest]:
+        """Return the roots of tensors that an earlier run finished and that are still intact."""
+        journal, part = self._work / _JOURNAL, self._work / _PART
+        noted: dict[str, Digest] = {}
+        if not journal.exists() or not part.exists():
+            return noted
+        for line in journal.read_text(encoding="utf-8").splitlines():
+            root, _, name = line.partition(" ")
+            try:
+                noted[bytes.fromhex(name).decode()] = digests.from_hex(root)
+            except ValueError:
+                break  # the line that the interruption cut
+        try:
+            file = TensorFile(part)
+        except (MalformedError, StoreError):
+            return {}
+        layout = {(t.name, t.dtype, t.shape) for t in file.tensors.values()}
+        if layout != set(self._layout):
+            return {}
+        return {n: root for n, root in noted.items() if n in file.tensors and root_in_file(file, n) == root}

@@ -1,0 +1,232 @@
+"""A plan carried out in tiles, within a memory budget.
+
+    reader ─► decode ─► survey pass(es) ─► merge ─► one rounding ─► sink
+
+Tiles are read and merged by a few threads and handed to the sink in order. How a tensor is cut and how
+many threads work has no influence on any bit; both follow from the budget alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+import torch
+
+from crdtmerge import arith
+from crdtmerge.arith import Tensor
+from crdtmerge.errors import NonFiniteError, ParameterError
+from crdtmerge.limits import BLOCK_BYTES, MIB
+from crdtmerge.store import Reader
+from crdtmerge.strategy import Survey, Tile
+
+from .admission import Progress
+from .inputs import read, read_contribution
+from .plan import Assignment, Output, Plan
+
+BUDGET_BYTES: Final = 1024 * MIB
+"""Memory for tiles if the caller names none."""
+
+_TILE_MIN: Final = 1 << 12
+_TILE_MAX: Final = 1 << 17
+"""Elements; between 2^15 and 2^17 elementwise work runs at the speed of memory, below it at Python's."""
+
+_DERIVED: Final = 3
+"""float64 arrays that a strategy makes for each contribution's array: difference, mask, product."""
+
+_FIXED: Final = 8
+"""float64 arrays that a strategy makes whatever the number of contributions."""
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class Sink(Protocol):
+    """Where merged bytes go."""
+
+    def write(self, name: str, begin: int, raw: bytes) -> None:
+        """Take the bytes of one tensor from ``begin`` on; tensors and tiles arrive in order."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    assignment: Assignment
+    output: Output
+    start: int
+    stop: int
+
+
+def execute(
+    plan: Plan,
+    reader: Reader,
+    sink: Sink,
+    *,
+    budget_bytes: int = BUDGET_BYTES,
+    threads: int = 1,
+    done: frozenset[str] = frozenset(),
+    progress: Progress | None = None,
+) -> None:
+    """Carry out ``plan`` into ``sink``.
+
+    Args:
+        plan: what to do.
+        reader: of the content; what its cache holds counts for itself.
+        sink: takes the merged bytes.
+        budget_bytes: for tiles; surveys come on top (their own text says how much); does not influence the result.
+        threads: that merge at the same time; does not influence the result.
+        done: names of tensors that the sink already has.
+        progress: called with the number of merged elements times contributions, surveys included.
+
+    Raises:
+        ParameterError: if one tensor does not fit the budget and its strategy needs it whole.
+        NonFiniteError: if a merged value does not fit its dtype.
+        NotYetError, CorruptBlockError: if content vanished or rotted since the plan was made.
+    """
+    width = _tile_elements(plan, budget_bytes, threads)
+    for assignment in plan.assignments:
+        survey = _survey(plan, reader, assignment, width, threads, progress)
+        pieces = [
+            piece
+            for output in assignment.outputs
+            if output.name not in done
+            for piece in _cut(assignment, output, width, budget_bytes)
+        ]
+
+        def merge(piece: _Piece, survey: Survey | None = survey) -> bytes:
+            return _merge(plan, reader, piece, survey)
+
+        for piece, raw in _in_order(merge, pieces, threads):
+            sink.write(piece.output.name, piece.start * piece.output.dtype.itemsize, raw)
+            if progress is not None:
+                progress(piece.stop - piece.start)
+    for tensor in plan.copied:
+        if tensor.name in done:
+            continue
+        for begin in range(0, tensor.bytes, BLOCK_BYTES):
+            sink.write(tensor.name, begin, reader.read(tensor, begin, min(begin + BLOCK_BYTES, tensor.bytes)))
+
+
+def passes(plan: Plan) -> int:
+    """Return the elements that `execute` will report as progress if every survey takes one pass."""
+    return sum(
+        output.elements * (1 if assignment.strategy.survey is None else 2)
+        for assignment in plan.assignments
+        for output in assignment.outputs
+    )
+
+
+def _survey(
+    plan: Plan, reader: Reader, assignment: Assignment, width: int, threads: int, progress: Progress | None
+) -> Survey | None:
+    if assignment.strategy.survey is None:
+        return None
+    survey = assignment.strategy.survey(assignment.group, **assignment.arguments)
+    complete = False
+    while not complete:
+        pieces = (p for o in assignment.outputs for p in _cut(assignment, o, width, None))
+        for piece, tile in _in_order(lambda p: _tile(plan, reader, p), pieces, threads):
+            survey.feed(tile)
+            if progress is not None:
+                progress(piece.stop - piece.start)
+        complete = survey.finish()
+    return survey
+
+
+def _tile_elements(plan: Plan, budget_bytes: int, threads: int) -> int:
+    """Elements per tile so that all tiles in flight stay within three quarters of the budget."""
+    arrays = (1 + _DERIVED) * len(plan.contributions) + _FIXED
+    width = budget_bytes * 3 // 4 // (8 * arrays * 2 * max(threads, 1))
+    return max(_TILE_MIN, min(_TILE_MAX, 1 << max(width, 1).bit_length() - 1))
+
+
+def _cut(assignment: Assignment, output: Output, width: int, budget_bytes: int | None) -> Iterator[_Piece]:
+    """Cut one tensor into tiles as its strategy's scope allows."""
+    step = width
+    if assignment.strategy.scope == "row":
+        step = max(width // max(output.columns, 1), 1) * max(output.columns, 1)
+    elif assignment.strategy.scope == "tensor":
+        step = max(output.elements, 1)
+        needed = 8 * step * ((1 + _DERIVED) * assignment.group.count + _FIXED)
+        if budget_bytes is not None and needed > budget_bytes:
+            raise ParameterError(
+                f"{assignment.strategy.name} needs {output.name} whole: {needed} bytes, "
+                f"the budget is {budget_bytes}. Raise the budget."
+            )
+    for start in range(0, output.elements, step):
+        yield _Piece(assignment, output, start, min(start + step, output.elements))
+
+
+def _tile(plan: Plan, reader: Reader, piece: _Piece) -> Tile:
+    output, strategy = piece.output, piece.assignment.strategy
+    base = None
+    if plan.base is not None:
+        base = read(reader, plan.base.by_name[output.name], piece.start, piece.stop)
+    rows = [
+        read_contribution(reader, manifest, output.name, output.columns, piece.start, piece.stop)
+        for _, manifest in plan.contributions
+    ]
+    keys: tuple[bytes, ...] = ()
+    if strategy.draws:
+        keys = tuple(
+            arith.draw.key(
+                plan.seed, strategy.name, strategy.version, piece.assignment.parameters, digest, output.name
+            )
+            for digest, _ in plan.contributions
+        )
+    return Tile(
+        tensor=output.name,
+        shape=output.shape,
+        start=piece.start,
+        base=base,
+        given=tuple(values for values, _ in rows),
+        is_delta=tuple(delta for _, delta in rows),
+        weights=piece.assignment.group.weights,
+        keys=keys,
+    )
+
+
+def _merge(plan: Plan, reader: Reader, piece: _Piece, survey: Survey | None) -> bytes:
+    tile = _tile(plan, reader, piece)
+    extra = () if survey is None else (survey,)
+    merged: Tensor = piece.assignment.strategy.function(tile, *extra, **piece.assignment.arguments)
+    try:
+        return arith.encode(merged, piece.output.dtype)
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            f"{piece.output.name}: a merged value does not fit {piece.output.dtype.code} "
+            f"(near flat index {piece.start}). Choose output_dtype F32 in the recipe.",
+            piece.output.name,
+        ) from error
+
+
+def _in_order(
+    function: Callable[[_In], _Out], items: Iterable[_In], threads: int
+) -> Iterator[tuple[_In, _Out]]:
+    """Yield (item, function(item)) in order, computing at most ``threads`` + 1 ahead."""
+    if threads <= 1:
+        arith.environment.check()
+        for item in items:
+            yield item, function(item)
+        return
+    waiting: deque[tuple[_In, Future[_Out]]] = deque()
+    with ThreadPoolExecutor(threads, initializer=_worker) as pool:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(function, item)))
+                if len(waiting) > threads:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _worker() -> None:
+    torch.set_num_threads(1)  # per thread: the parallelism is over tiles
+    arith.environment.check()

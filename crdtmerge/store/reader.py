@@ -1,0 +1,116 @@
+"""Reading tensors: ranges of bytes out of verified blocks, each fetched once while the budget holds.
+
+A tensor that a hundred contributions share is read once, as its blocks are known by their content.
+Threads that want the same block at the same time wait for one read instead of doing two.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from functools import partial
+
+from crdtmerge.digest import DIGEST_BYTES, Digest
+from crdtmerge.errors import MalformedError, ParameterError
+from crdtmerge.limits import BLOCK_BYTES
+from crdtmerge.manifest import Tensor
+
+
+class Reader:
+    """Reads byte ranges of tensors, for several threads at once.
+
+    Attributes:
+        budget_bytes: what the cache of blocks and block lists may hold. What threads are working on comes
+            on top: a block, and the range that is asked for, per thread.
+        blocks_read: number of blocks fetched from below so far; one found in the cache does not count.
+    """
+
+    def __init__(
+        self,
+        get_block: Callable[[Digest], bytes],
+        get_block_list: Callable[[Tensor], bytes],
+        *,
+        budget_bytes: int,
+    ) -> None:
+        """Make a reader over verified blocks and verified block lists (digests in one string of bytes)."""
+        if budget_bytes < 0:
+            raise ParameterError(f"a cache of {budget_bytes} bytes")
+        self._get_block, self._get_block_list = get_block, get_block_list
+        self.budget_bytes = budget_bytes
+        self.blocks_read = 0
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[Hashable, Future[bytes]] = OrderedDict()  # the least recently used first
+        self._cached_bytes = 0
+
+    def read(self, tensor: Tensor, begin: int, end: int) -> bytes:
+        """Return bytes ``[begin, end)`` of a tensor's raw content, verified.
+
+        Raises:
+            ParameterError: if the range does not lie within the tensor.
+            NotYetError: if the block list or a block is not here.
+            CorruptBlockError: if a stored block is no longer what it was.
+            MalformedError: if the manifest gives a root the dtype or shape of another tensor, or a block
+                has another length than its place asks for: nobody can ever read such a contribution.
+        """
+        if not 0 <= begin <= end <= tensor.bytes:
+            raise ParameterError(f"bytes [{begin}, {end}) of {tensor.name}, which has {tensor.bytes}")
+        if begin == end:
+            return b""
+        first, stop = begin // BLOCK_BYTES, -(-end // BLOCK_BYTES)
+        names = self._block_names(tensor)
+        parts = []
+        for index in range(first, stop):
+            start = index * BLOCK_BYTES
+            name = Digest(names[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES])
+            block = self._cached(name, partial(self._fetch, name))
+            if len(block) != min(BLOCK_BYTES, tensor.bytes - start):
+                raise MalformedError(
+                    f"block {index} of {tensor.name} has {len(block)} bytes, its tensor {tensor.bytes}"
+                )
+            parts.append(block[max(begin - start, 0) : end - start])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def block_list(self, tensor: Tensor) -> tuple[Digest, ...]:
+        """Return the digests of the tensor's blocks, in order; see `Store.block_list`."""
+        return split(self._block_names(tensor))
+
+    def _block_names(self, tensor: Tensor) -> bytes:
+        # dtype and shape belong to the key: a list that fits one tensor is no list of another's.
+        key = (tensor.root, tensor.dtype, tensor.shape)
+        return self._cached(key, partial(self._get_block_list, tensor))
+
+    def _fetch(self, name: Digest) -> bytes:
+        with self._lock:
+            self.blocks_read += 1
+        return self._get_block(name)
+
+    def _cached(self, key: Hashable, fetch: Callable[[], bytes]) -> bytes:
+        with self._lock:
+            future = self._cache.get(key)
+            if future:
+                self._cache.move_to_end(key)
+            else:
+                mine = self._cache[key] = Future()
+        if future:
+            return future.result()
+        try:
+            data = fetch()
+        except BaseException as error:
+            with self._lock:
+                del self._cache[key]
+            mine.set_exception(error)
+            raise
+        with self._lock:
+            mine.set_result(data)
+            self._cached_bytes += len(data)
+            while self._cached_bytes > self.budget_bytes:
+                oldest = next(name for name, future in self._cache.items() if future.done())
+                self._cached_bytes -= len(self._cache.pop(oldest).result())
+        return data
+
+
+def split(names: bytes) -> tuple[Digest, ...]:
+    """Return the digests that a string of bytes consists of."""
+    return tuple(Digest(names[i : i + DIGEST_BYTES]) for i in range(0, len(names), DIGEST_BYTES))

@@ -1,0 +1,86 @@
+"""Whom to talk to: members that answer, members that seem dead, and seeds.
+
+There is no failure detector and none is needed: that a member seems dead only decides how often it is
+tried. It is tried again and again with growing pauses, and counts as alive the moment it is heard of.
+Without calls to the seemingly dead and to seeds two halves of a split network would never look for each
+other again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from crdtmerge.keys import NodeId
+from crdtmerge.sync.chance import Chance
+from crdtmerge.sync.config import Config
+
+
+class Contacts:
+    """What calls have shown about other nodes.
+
+    Args:
+        known: the nodes that can be called now, ascending; oneself may be among them.
+        me: oneself.
+        seeds: nodes that are called now and then whatever happens.
+        chance, config: as of the peer.
+    """
+
+    def __init__(
+        self,
+        known: Callable[[], Sequence[NodeId]],
+        me: NodeId,
+        seeds: Sequence[NodeId],
+        *,
+        chance: Chance,
+        config: Config,
+    ) -> None:
+        self._known, self._me = known, me
+        self._seeds = sorted(set(seeds) - {me})
+        self._chance, self._config = chance, config
+        self._failures: dict[NodeId, int] = {}
+        self._retry_ms: dict[NodeId, int] = {}
+
+    def ended(self, now_ms: int, node: NodeId, answered: bool) -> None:
+        """A call to a node ended, or (as answered) a request of it came in."""
+        if answered:
+            self._failures.pop(node, None)
+            self._retry_ms.pop(node, None)
+            return
+        failures = self._failures.get(node, 0) + 1
+        self._failures[node] = failures
+        excess = failures - self._config.failures_until_suspect
+        if excess >= 0:
+            pause = min(self._config.period_ms << min(excess, 16), self._config.backoff_ms_max)
+            self._retry_ms[node] = now_ms + pause
+
+    def forget(self, nodes: Collection[NodeId]) -> None:
+        """Forget everything about nodes that are not among ``nodes``."""
+        for node in set(self._failures) - set(nodes):
+            self.ended(0, node, True)
+
+    def seems_dead(self, node: NodeId) -> bool:
+        """Whether the last calls to a node all failed."""
+        return node in self._retry_ms
+
+    def live(self, but: Collection[NodeId] = ()) -> list[NodeId]:
+        """Return the known nodes that do not seem dead, ascending, leaving some out."""
+        out = {self._me, *but, *self._retry_ms}
+        return [node for node in self._known() if node not in out]
+
+    def some(self, count: int, but: Collection[NodeId] = ()) -> list[NodeId]:
+        """Return up to ``count`` random ones of `live`."""
+        return self._chance.sample(self.live(but), count)
+
+    def partner(self, now_ms: int) -> NodeId | None:
+        """Return whom to exchange with next; None if nobody can be called."""
+        known = set(self._known())
+        due = sorted(node for node, retry in self._retry_ms.items() if retry <= now_ms and node in known)
+        live, seeds = self.live(), [node for node in self._seeds if self._retry_ms.get(node, 0) <= now_ms]
+        drawn, config = self._chance.below(100), self._config
+        if drawn < config.live_percent:
+            groups = [live, due, seeds]
+        elif drawn < config.live_percent + config.suspect_percent:
+            groups = [due, live, seeds]
+        else:
+            groups = [seeds, live, due]
+        return next((self._chance.choose(group) for group in groups if group), None)

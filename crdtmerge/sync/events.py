@@ -1,0 +1,158 @@
+"""What passes between a machine and the driver that runs it.
+
+A machine is told what happened (`crdtmerge.sync.peer.Peer`, methods ``on_…``) and returns *outputs*:
+what the driver is to do. The driver carries outputs out in order; each ``Store…`` is durable before the
+next output is looked at, and all of them before the reply to a request leaves. So nothing is announced,
+acknowledged or built upon that a power cut could take back.
+
+A machine reads content that is already stored through `Content`; `crdtmerge.store.Store` is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from crdtmerge.digest import Digest
+from crdtmerge.dtypes import DType
+from crdtmerge.errors import RejectedError
+from crdtmerge.keys import NodeId
+from crdtmerge.manifest import Manifest
+from crdtmerge.op import Operation, Role
+from crdtmerge.sync.messages import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Send a request; report the end with the same ``call_id`` to ``on_reply`` or ``on_failed``, once."""
+
+    call_id: int
+    to: NodeId
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOperations:
+    """Keep these verified operations."""
+
+    operations: tuple[Operation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreManifest:
+    """Keep this manifest; its digest was checked."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTensor:
+    """Keep the block list of a tensor; it was checked against ``root``."""
+
+    root: Digest
+    dtype: DType
+    shape: tuple[int, ...]
+    blocks: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreBlock:
+    """Keep this block; its digest was checked."""
+
+    digest: Digest
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecord:
+    """Keep this node record in place of any other of the same node; it was verified."""
+
+    node: NodeId
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionWanted:
+    """Somebody proved an invite: sign an admission with this node's key, and pass it to ``on_local``.
+
+    The invite is spent: forget it for good.
+    """
+
+    node: NodeId
+    role: Role
+    invite: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What is agreed upon changed: the roots of R(S) and of the visible contributions."""
+
+    state_root: Digest
+    visible_root: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Everything of this contribution (or of the base) is stored."""
+
+    contribution: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Misbehaved:
+    """A node sent something that an honest one cannot send: for the log and the metrics."""
+
+    node: NodeId
+    error: RejectedError
+
+
+Output: TypeAlias = (
+    "Call | StoreOperations | StoreManifest | StoreTensor | StoreBlock | StoreRecord | AdmissionWanted"
+    " | Changed | Ready | Misbehaved"
+)
+
+
+class Failure(Enum):
+    """Why a call got no reply."""
+
+    TIMEOUT = "timeout"
+    """No answer before the deadline."""
+    UNREACHABLE = "unreachable"
+    """No connection, or one that broke."""
+    REFUSED = "refused"
+    """The other side refused the request: an error of the tree, or a shortage of its own."""
+
+
+class BlockReader(Protocol):
+    """Read access to stored blocks."""
+
+    def has(self, digest: Digest, /) -> bool:
+        """Whether the block is stored."""
+        ...
+
+    def get(self, digest: Digest, /) -> bytes:
+        """Return the verified bytes.
+
+        Raises:
+            NotYetError: if the block is not stored.
+            StoreError: if it cannot be read, or is no longer what was stored.
+        """
+        ...
+
+
+class Content(Protocol):
+    """Read access to what is stored."""
+
+    @property
+    def blocks(self) -> BlockReader:
+        """The blocks."""
+        ...
+
+    def manifest(self, digest: Digest, /) -> Manifest:
+        """Return a stored manifest; NotYetError if it is not there."""
+        ...
+
+    def block_list(self, root: Digest, /) -> tuple[Digest, ...]:
+        """Return the stored block list of a tensor; NotYetError if it is not there."""
+        ...

@@ -1,0 +1,216 @@
+"""The driver: the machine's outputs become calls, calls of others and the clock become its events.
+
+    server ──► handle ─┐                          ┌──► client (one task for each call)
+    clock  ──► tick ───┼──► keeper, in a thread ──┤
+    disk   ──► poll ───┘    (one turn at a time)  └──► reply
+
+The event loop never waits for the disk and the keeper's thread never waits for the network. Whatever goes
+wrong inside a turn stops the node: the disk and the machine may disagree then, and only a restart, which
+begins from the disk, makes them agree again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from crdtmerge.errors import CrdtMergeError
+from crdtmerge.keys import NodeId
+from crdtmerge.node.client import CallError, Client, Contact
+from crdtmerge.node.figures import Figures
+from crdtmerge.node.keeper import Keeper, Turn
+from crdtmerge.sync.events import Call, Failure
+from crdtmerge.sync.messages import Reply, Request
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+POLL_S: Final = 0.2
+FIGURES_S: Final = 10.0
+PROBE_S: Final = 3600.0
+PROBES_MAX: Final = 4
+"""Dial-backs at once, for others."""
+
+
+class Clock:
+    """Milliseconds since 1970 that never go back, whatever is done to the system's clock meanwhile."""
+
+    def __init__(self) -> None:
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def now_ms(self) -> int:
+        """Return the time; for any thread."""
+        return (time.monotonic_ns() + self._offset_ns) // 1_000_000
+
+
+class Driver:
+    """Runs a keeper.
+
+    Args:
+        keeper: used by this driver's thread only, from now on.
+        client: makes the calls.
+        clock: the one that the keeper has.
+        figures: kept up, and stored now and then.
+    """
+
+    def __init__(self, keeper: Keeper, client: Client, clock: Clock, figures: Figures) -> None:
+        self._keeper = keeper
+        self._client = client
+        self._clock = clock
+        self._figures = figures
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keeper")
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._broken: asyncio.Future[None] = self._loop.create_future()
+        self._probes = asyncio.Semaphore(PROBES_MAX)
+        self._closing = False
+        self._probed_s = -PROBE_S
+
+    def is_member(self, node: NodeId) -> bool:
+        """Whether a node is a member at this moment."""
+        return self._keeper.authority.is_member(node)
+
+    async def handle(self, sender: NodeId, request: Request) -> Reply:
+        """Answer a request.
+
+        Raises:
+            CrdtMergeError: the refusal.
+        """
+        turn = await self._take(self._keeper.request, sender, request)
+        if turn.reply is None:
+            raise turn.refusal or CrdtMergeError("no reply")
+        return turn.reply
+
+    async def dial_back(self, node: NodeId) -> bool:
+        """Say whether a node can be reached under the addresses in its record."""
+        contact = await self._in_thread(self._keeper.contact, node)
+        if contact is None:
+            return False
+        async with self._probes:
+            try:
+                await self._client.check(contact)
+            except CallError:
+                return False
+        return True
+
+    async def renew(self, record: bytes) -> None:
+        """Spread a new record of this node."""
+        await self._take(self._keeper.renewed, record)
+
+    async def start(self) -> None:
+        """Begin; the driver then runs by itself until `close`."""
+        await self._take(self._keeper.start)
+        self.spawn(self._poll())
+        self.spawn(self._keep_figures())
+
+    async def broken(self) -> None:
+        """Wait until something went wrong, and raise it: the node cannot go on then."""
+        await asyncio.shield(self._broken)
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run ``work`` alongside until it ends or the driver closes; if it fails, the node is broken."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def check(self) -> None:
+        """Raise what went wrong, if something did."""
+        if self._broken.done():
+            self._broken.result()
+
+    async def close(self) -> None:
+        """Stop making calls, and make everything durable."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._broken.cancel()
+        await self._in_thread(self._keeper.save_figures, self._figures.encode())
+        await self._in_thread(self._keeper.close)
+        self._thread.shutdown()
+
+    # --- turns ------------------------------------------------------------------------------------
+
+    async def _take(self, event: Callable[..., Turn], *arguments: Any) -> Turn:
+        """Run one turn. It is carried out to its end even if the caller goes away meanwhile."""
+        return await asyncio.shield(self.spawn(self._carry_out(event, *arguments)))
+
+    async def _carry_out(self, event: Callable[..., Turn], *arguments: Any) -> Turn:
+        turn = await self._in_thread(event, *arguments)
+        if not self._closing:
+            for call, contact in turn.calls:
+                self.spawn(self._call(call, contact))
+            self._wake_at(turn.next_tick_ms)
+        return turn
+
+    def _in_thread(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        return self._loop.run_in_executor(self._thread, function, *arguments)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not self._broken.done():
+            self._broken.set_exception(error)
+
+    def _wake_at(self, tick_ms: int | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if tick_ms is not None:
+            delay_s = max(0, tick_ms - self._clock.now_ms()) / 1000
+            self._timer = self._loop.call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self.spawn(self._carry_out(self._keeper.tick))
+
+    # --- what goes on by itself -------------------------------------------------------------------
+
+    async def _call(self, call: Call, contact: Contact | None) -> None:
+        started_s = self._loop.time()
+        try:
+            if contact is None:
+                raise CallError(Failure.UNREACHABLE, "no record of this node")
+            reply = await self._client.call(contact, call.request)
+        except CallError as error:
+            log.debug(
+                "failed node=%s request=%s error=%s", call.to.hex()[:16], type(call.request).__name__, error
+            )
+            self._figures.failed(call.to, now_ms=self._clock.now_ms(), reason=str(error))
+            await self._carry_out(self._keeper.failed, call.call_id, error.failure)
+            return
+        round_trip_ms = int(1000 * (self._loop.time() - started_s))
+        self._figures.succeeded(call.to, now_ms=self._clock.now_ms(), round_trip_ms=round_trip_ms)
+        if contact is not None and self._loop.time() - self._probed_s > PROBE_S:
+            self._probed_s = self._loop.time()
+            self.spawn(self._probe(contact))
+        await self._carry_out(self._keeper.replied, call.call_id, reply)
+
+    async def _probe(self, contact: Contact) -> None:
+        """Let another node find out whether this one can be reached."""
+        try:
+            self._figures.reachable = await self._client.probe(contact)
+        except CallError:
+            self._probed_s = -PROBE_S
+            return
+        if not self._figures.reachable:
+            log.warning("unreachable: others cannot dial this node's addresses; check `advertise`")
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            await self._carry_out(self._keeper.poll)
+
+    async def _keep_figures(self) -> None:
+        saved = b""
+        while True:
+            await asyncio.sleep(FIGURES_S)
+            figures = self._figures.encode()
+            if figures != saved:
+                await self._in_thread(self._keeper.save_figures, figures)
+                saved = figures

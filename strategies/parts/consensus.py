@@ -1,0 +1,111 @@
+"""How k contributions become one.
+
+Sums run over the contributions in canonical order, one float64 addition after the other. A *mean* is one
+sum and one division; its weights are first brought to `proportions`, because 1/3 is no binary number and
+neither is 0.1 + 0.2 - 0.3 zero.
+
+An *election* gives every element the sign that most of the weight moves it to; *disjoint* rules then merge
+only those contributions that agree with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import reduce
+from typing import Final
+
+from crdtmerge.arith import Tensor, masked, maximum, nearest, positive_zero, sign, weighted_sum
+from crdtmerge.strategy import Group, Tile
+
+from .delta import Extent
+
+SUM_MIN: Final = Fraction(1, 10**8)
+"""Weights whose sum is closer to 0 than this cancel: nothing is divided by it."""
+
+
+def cancel(weights: Sequence[Fraction]) -> bool:
+    """Whether the weights sum to nearly 0, exactly compared."""
+    return abs(sum(weights, Fraction())) < SUM_MIN
+
+
+def proportions(weights: Sequence[Fraction]) -> tuple[Fraction, ...]:
+    """Return the whole numbers without common divisor that stand in the same proportion.
+
+    Equal weights become 1 whatever they were, so a contribution alone is merged to itself to the bit; and
+    sums of weights are exact, so that weights which cancel do so to exactly 0.
+    """
+    denominator = math.lcm(*(w.denominator for w in weights))
+    whole = [int(w * denominator) for w in weights]
+    divisor = math.gcd(*whole) or 1
+    return tuple(Fraction(w // divisor) for w in whole)
+
+
+def mean(values: Sequence[Tensor], weights: Sequence[Fraction]) -> Tensor:
+    """Return ``Σ wᵢ xᵢ / Σ wᵢ`` of k times [n]; the weights must not `cancel`."""
+    parts = proportions(weights)
+    return weighted_sum(values, parts) / nearest(sum(parts, Fraction()))
+
+
+class Election:
+    """The sign that each element moves to: that of ``Σ wᵢ xᵢ``.
+
+    Args:
+        group: what is merged.
+        extent: over which elements a majority is counted.
+        zero: the sign where the sum is 0. ``majority``: that of the sum of all signs of the extent, + if
+            that is 0 too; ``plus``: +; ``drop``: none, the element stays at the base.
+    """
+
+    def __init__(self, group: Group, extent: Extent, zero: str) -> None:
+        self._weights, self._extent, self._zero = proportions(group.weights), extent, zero
+        self._balance: dict[str, int] = {}
+
+    def feed(self, tile: Tile, values: Sequence[Tensor]) -> None:
+        """Count a tile's signs."""
+        signs = self._signs(values)
+        name = self._extent.name(tile)
+        excess = int((signs > 0).count_nonzero()) - int((signs < 0).count_nonzero())
+        self._balance[name] = self._balance.get(name, 0) + excess
+
+    def finish(self) -> bool:
+        """One pass counts everything."""
+        return True
+
+    def __call__(self, tile: Tile, values: Sequence[Tensor]) -> Tensor:
+        """Return the elected signs, [n] of 1, -1 and, if zeros are dropped, 0."""
+        signs = self._signs(values)
+        if self._zero == "drop":
+            return signs
+        default = -1 if self._balance.get(self._extent.name(tile), 0) < 0 else 1
+        return signs + (signs == 0) * default
+
+    def _signs(self, values: Sequence[Tensor]) -> Tensor:
+        return sign(weighted_sum(values, self._weights))
+
+
+def disjoint(values: Sequence[Tensor], weights: Sequence[Fraction], elected: Tensor, rule: str) -> Tensor:
+    """Merge at each element those contributions whose ``wᵢ xᵢ`` has the elected sign; +0 where none has.
+
+    Args:
+        values: k times [n].
+        weights: k; a negative one turns its contribution's vote and value round.
+        elected: [n] of 1, -1 and 0.
+        rule: ``mean``: ``Σ wᵢ xᵢ / Σ wᵢ`` over those that agree (a divisor of 0 counts as 1); ``sum``:
+            ``Σ wᵢ xᵢ``; ``max``: the ``wᵢ xᵢ`` of largest magnitude.
+    """
+    agree = [(x * elected * _signum(w) > 0).double() for x, w in zip(values, weights, strict=True)]
+    chosen = [masked(x, mask) for x, mask in zip(values, agree, strict=True)]
+    if rule == "sum":
+        return positive_zero(weighted_sum(chosen, weights))
+    if rule == "max":
+        sizes = (abs(weighted_sum([x], [w])) for x, w in zip(chosen, weights, strict=True))
+        return positive_zero(reduce(maximum, sizes) * elected)
+    parts = proportions(weights)
+    divisor = weighted_sum(agree, parts)
+    return positive_zero(weighted_sum(chosen, parts) / (divisor + (divisor == 0)))
+
+
+def _signum(number: Fraction) -> int:
+    return (number > 0) - (number < 0)

@@ -1,0 +1,32 @@
+"""By what merged differences are multiplied, and how they come back onto the base."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from crdtmerge.arith import Tensor, nearest
+from crdtmerge.errors import MissingBaseError
+from crdtmerge.strategy import Tile
+
+
+def onto(tile: Tile, merged: Tensor, factor: Fraction) -> Tensor:
+    """Return ``base + factor · merged``, [n] float64, for the base of ``tile``.
+
+    Where ``merged`` is +0 this is the base to the bit, save that a base of -0 becomes +0.
+
+    Determinism: one product by the float nearest to ``factor`` (none for 1), then one sum.
+
+    Raises:
+        MissingBaseError: if the tile has no base.
+    """
+    if tile.base is None:
+        raise MissingBaseError("this strategy moves the base, and there is none")
+    return tile.base + (merged if factor == 1 else merged * nearest(factor))
+
+
+def rescaled(kept: Tensor, probability: Fraction) -> Tensor:
+    """Return ``kept / probability``: what was kept with that probability has its expectation again.
+
+    Determinism: one division by the float nearest to ``probability`` (none for 1).
+    """
+    return kept if probability == 1 else kept / nearest(probability)

@@ -1,0 +1,178 @@
+"""Nodes for tests of the transport: members with keys and certificates, servers with an echo behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+
+import grpc
+import grpc.aio
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from grpc_reflection.v1alpha import reflection_pb2
+
+from crdtmerge.digest import Digest
+from crdtmerge.errors import PolicyError
+from crdtmerge.keys import NodeId, SigningKey
+from crdtmerge.node import certificate, identity, transport, wire
+from crdtmerge.node.address import Address
+from crdtmerge.node.client import Client, Contact
+from crdtmerge.node.credentials import Credentials
+from crdtmerge.node.server import Server
+from crdtmerge.sync import messages as m
+
+T = TypeVar("T")
+
+FEDERATION: Final = Digest(b"f" * 32)
+CA_SECRET: Final = bytes(31) + b"\x07"
+ANY_PORT: Final = Address("127.0.0.1", 0)
+
+
+def run(work: Coroutine[Any, Any, T], *, seconds: float = 60) -> T:
+    """Run a coroutine, for at most so long."""
+    return asyncio.run(asyncio.wait_for(work, seconds))
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+    """Wait for something to become true."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def signing_key(number: int) -> SigningKey:
+    """The identity of the member with this number."""
+    return SigningKey(number.to_bytes(32, "big"))
+
+
+def credentials(
+    number: int, *, tls: int | None = None, ca: bytes = CA_SECRET, federation: Digest = FEDERATION
+) -> Credentials:
+    """What a member presents; with another ``tls`` number, what somebody with its identity would."""
+    tls_secret = (1000 + (number if tls is None else tls)).to_bytes(32, "big")
+    return Credentials.make(signing_key(number), tls_secret=tls_secret, ca_secret=ca, federation=federation)
+
+
+@dataclass
+class Echo:
+    """A backend that accepts everything from its members, and can be made to take its time."""
+
+    members: set[NodeId]
+    seen: list[tuple[NodeId, wire.Request]] = field(default_factory=list)
+    answer: Callable[[wire.Request], Awaitable[wire.Reply]] | None = None
+
+    def is_member(self, node: NodeId) -> bool:
+        return node in self.members
+
+    async def handle(self, sender: NodeId, request: wire.Request) -> wire.Reply:
+        self.seen.append((sender, request))
+        if self.answer is not None:
+            return await self.answer(request)
+        if isinstance(request, m.Hello):
+            if not (sender in self.members or request.invite):
+                raise PolicyError("not a member, and not invited")
+            return m.HelloReply(request.nonce, request.state_root, request.book_root)
+        return m.PushOpsReply(0)
+
+    async def dial_back(self, node: NodeId) -> bool:
+        return node in self.members
+
+
+@asynccontextmanager
+async def serving(echo: Echo, number: int = 1, *, calls_max: int = 64) -> AsyncIterator[Contact]:
+    """A server of the member with this number, on a port of its own."""
+    theirs = credentials(number)
+    server = Server(theirs, calls_max=calls_max)
+    port = server.bind(ANY_PORT)
+    await server.start(echo)
+    try:
+        yield Contact(signing_key(number).id, (Address("127.0.0.1", port),), theirs.leaf)
+    finally:
+        await server.stop(1.0)
+
+
+@asynccontextmanager
+async def calling(mine: Credentials, **options: Any) -> AsyncIterator[Client]:
+    """A client that presents ``mine``."""
+    client = Client(mine, **{"may_dial_local": True, **options})
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def raw_channel(mine: Credentials, contact: Contact) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel for those who do not keep to our client's manners."""
+    options = [("grpc.ssl_target_name_override", certificate.host_of(contact.node))]
+    channel = grpc.aio.secure_channel(str(contact.addresses[0]), mine.client(contact.leaf), options=options)
+    try:
+        yield channel
+    finally:
+        await channel.close(None)
+
+
+def reissued(leaf: bytes, *, key: Any = None, drop: object = None, name: str | None = None) -> bytes:
+    """What any member, who holds the authority's key, can make of somebody's certificate."""
+    old = x509.load_der_x509_certificate(leaf)
+    subject = old.subject if name is None else x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    public: Any = key or old.public_key()
+    draft = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(old.issuer)
+        .public_key(public)
+        .serial_number(1)
+        .not_valid_before(old.not_valid_before_utc)
+        .not_valid_after(old.not_valid_after_utc)
+    )
+    for extension in old.extensions:
+        if extension.oid != drop:
+            draft = draft.add_extension(extension.value, critical=extension.critical)
+    return draft.sign(identity.p256(CA_SECRET), SHA256()).public_bytes(Encoding.DER)
+
+
+def with_binding_of(leaf: bytes, *, onto: Credentials) -> Credentials:
+    """Another node's names and binding, with an own key that answers the handshake."""
+    return replace(onto, leaf=reissued(leaf, key=x509.load_der_x509_certificate(onto.leaf).public_key()))
+
+
+async def reflected_services(channel: grpc.aio.Channel) -> set[str]:
+    """The names that the reflection service gives."""
+    method: Any = channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    call = method([reflection_pb2.ServerReflectionRequest(list_services="")], timeout=5)
+    return {service.name async for answer in call for service in answer.list_services_response.service}
+
+
+def hello(invite: bytes | None = None) -> m.Hello:
+    """A well-formed Hello."""
+    return m.Hello(bytes(16), FEDERATION, Digest(bytes(32)), Digest(bytes(32)), invite=invite)
+
+
+PUSH: Final = m.PushOps((b"operation",))
+
+__all__ = [
+    "ANY_PORT",
+    "CA_SECRET",
+    "FEDERATION",
+    "PUSH",
+    "Echo",
+    "calling",
+    "credentials",
+    "hello",
+    "identity",
+    "raw_channel",
+    "run",
+    "serving",
+    "signing_key",
+    "transport",
+    "until",
+]

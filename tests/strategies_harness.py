@@ -1,0 +1,121 @@
+"""A merge without store, files or threads: what the engine does with a strategy, in thirty lines.
+
+Contributions are ordered by digest, draws are keyed as the engine keys them, surveys see all tiles as
+often as they ask, and the results are put together again. Tensors are cut wherever a test wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import cycle
+
+import torch
+
+from crdtmerge import arith, canon
+from crdtmerge.arith import Tensor
+from crdtmerge.digest import Digest, Domain, digest
+from crdtmerge.recipe import Given, parameters_of
+from crdtmerge.strategy import Group, Strategy, Tile, find
+
+Model = Mapping[str, Sequence[float] | Tensor]
+
+SEED = digest(Domain.SET, b"seed")
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What a peer gives: tensors by name, the digest that orders it, its weight."""
+
+    name: str
+    tensors: Model
+    weight: Fraction = Fraction(1)
+    is_delta: bool = False
+    digest: Digest = field(default=Digest(b""))
+
+    @property
+    def key(self) -> Digest:
+        return self.digest or Digest(self.name.encode().ljust(32, b"\0"))
+
+
+def tensor(values: Sequence[float] | Tensor) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float64).flatten()
+
+
+def merge(
+    strategy: str | Strategy,
+    contributions: Iterable[Contribution],
+    base: Model | None = None,
+    *,
+    widths: Sequence[int] = (1 << 16,),
+    seed: Digest = SEED,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    parameters: Mapping[str, Given] | None = None,
+) -> dict[str, Tensor]:
+    """Return the merged tensors; tiles take the ``widths`` in turn."""
+    found = find(strategy) if isinstance(strategy, str) else strategy
+    ordered = list({c.key: c for c in sorted(contributions, key=lambda c: c.key)}.values())
+    arguments = found.read(parameters_of(parameters or {}))
+    names = sorted(ordered[0].tensors, key=str.encode)
+    sizes = {name: len(tensor(ordered[0].tensors[name])) for name in names}
+    full = {name: (shapes or {}).get(name, (sizes[name],)) for name in names}
+    group = Group(tuple(full.items()), len(ordered), tuple(c.weight for c in ordered))
+    written = canon.encode([[key, str(value)] for key, value in sorted(arguments.items())])
+
+    def tiles() -> Iterator[Tile]:
+        for name in names:
+            keys = tuple(
+                arith.draw.key(seed, found.name, found.version, written, c.key, name) for c in ordered
+            )
+            start = 0
+            for width in cycle(widths):
+                stop = min(start + width, sizes[name])
+                if start == stop:
+                    break
+                yield Tile(
+                    tensor=name,
+                    shape=full[name],
+                    start=start,
+                    base=None if base is None else tensor(base[name])[start:stop],
+                    given=tuple(tensor(c.tensors[name])[start:stop] for c in ordered),
+                    is_delta=tuple(c.is_delta for c in ordered),
+                    weights=group.weights,
+                    keys=keys if found.draws else (),
+                )
+                start = stop
+
+    extra = []
+    if found.survey is not None:
+        survey = found.survey(group, **arguments)
+        complete = False
+        while not complete:
+            for tile in tiles():
+                survey.feed(tile)
+            complete = survey.finish()
+        extra.append(survey)
+    merged: dict[str, list[Tensor]] = {name: [] for name in names}
+    for tile in tiles():
+        merged[tile.tensor].append(found.function(tile, *extra, **arguments))
+    return {name: torch.cat(parts) if parts else tensor([]) for name, parts in merged.items()}
+
+
+def merged(
+    strategy: str,
+    rows: Sequence[Sequence[float]],
+    base: Sequence[float] | None = None,
+    weights: Sequence[int | str | Fraction] | None = None,
+    **parameters: Given,
+) -> list[float]:
+    """Merge rows as contributions A, B, C, … of a single tensor; for examples of hand size."""
+    contributions = [
+        Contribution(chr(ord("A") + i), {"w": row}, Fraction(weights[i] if weights else 1))
+        for i, row in enumerate(rows)
+    ]
+    model = None if base is None else {"w": base}
+    return merge(strategy, contributions, model, parameters=parameters)["w"].tolist()
+
+
+BASE = [1.0, 2.0, 3.0, 4.0]
+F4 = ([1.5, 2.0, 2.0, 4.25], [2.0, 1.0, 3.5, 3.5], [0.75, 2.5, 1.0, 4.0])
+"""The catalogue's fixture: every number is dyadic, so most of its examples are exact."""
