@@ -31,8 +31,8 @@ $(STAMP): constraints.txt pyproject.toml
 	fi
 	@echo 'Installing into .venv: some minutes the first time, torch is large.'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --constraint constraints.txt setuptools
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 
 demo: setup

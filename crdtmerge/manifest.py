@@ -106,7 +106,7 @@ def element_count(shape: Sequence[int]) -> int:
         if size < 0:
             raise MalformedError(f"a dimension of {size} elements")
         count *= size
-        if count > TENSOR_BYTES_MAX:
+        if max(size, count) > TENSOR_BYTES_MAX:  # a dimension of 0 hides no other
             raise LimitError(f"a tensor of shape {list(shape)} exceeds {TENSOR_BYTES_MAX} elements")
     return count
 

@@ -130,9 +130,9 @@ class Recipe:
         """
         if seed_scope not in ("root", "contribution"):
             raise ParameterError(f"seed_scope is 'root' or 'contribution', got {seed_scope!r}")
-        if weights and Weighting(weighting) is Weighting.UNIFORM:
-            weighting = Weighting.EXPLICIT
         try:
+            if weights and Weighting(weighting) is Weighting.UNIFORM:
+                weighting = Weighting.EXPLICIT
             dtype = DType.of(output_dtype) if isinstance(output_dtype, str) else output_dtype
             fields: dict[str, object] = {
                 "strategy": strategy,

@@ -338,13 +338,24 @@ def strategy(
                 p.name for p in inspect.signature(callee).parameters.values() if p.kind is p.KEYWORD_ONLY
             }
             if taken != declared:
-                raise ParameterError(f"{name} declares {sorted(declared)}, {callee.__name__} takes {sorted(taken)}")
+                raise ParameterError(
+                    f"{name} declares {sorted(declared)}, {callee.__name__} takes {sorted(taken)}"
+                )
         if scope not in ("element", "row", "tensor"):
             raise ParameterError(f"{name}: scope {scope!r}")
         if (name, version) in _REGISTRY:
             raise ParameterError(f"two strategies are called {name} version {version}")
         _REGISTRY[name, version] = Strategy(
-            name, version, source, needs_base, draws, scope, alone_is_itself, tuple(parameters), function, survey
+            name,
+            version,
+            source,
+            needs_base,
+            draws,
+            scope,
+            alone_is_itself,
+            tuple(parameters),
+            function,
+            survey,
         )
         return function
 

@@ -42,9 +42,12 @@ from crdtmerge.op import (
 from crdtmerge.opset import OpSet
 from crdtmerge.recipe import Recipe
 
-FOUNDERS: Final = ("root", "twin")
-PEOPLE: Final = ("ann", "bob", "cid", "dora")
+CASTS: Final = (("root", "twin", "ann", "bob", "cid", "dora"), ("root", "twin", "ann"))
+"""Who may speak in a history: enough people for five levels, or so few that they meet often."""
+
 RECIPE: Final = Recipe("linear", version=1)
+
+_KINDS: Final = ["add", "add", "add", "admit", "ban", "ban", "unban", "retract", "block", "recipe", "find"]
 
 
 def key(name: str) -> SigningKey:
@@ -70,7 +73,7 @@ class Story:
         self, *founders: str, policy: Policy | None = None, nonce: bytes = bytes(NONCE_BYTES)
     ) -> None:
         """Let ``founders`` (one called "root" unless given) found a federation."""
-        people = founders or FOUNDERS[:1]
+        people = founders or ("root",)
         body = Genesis(
             founders=tuple(sorted(self.id(name) for name in people)),
             base=None,
@@ -160,18 +163,19 @@ def policies() -> st.SearchStrategy[Policy]:
 def histories(
     draw: st.DrawFn,
     *,
-    people: Sequence[str] = FOUNDERS + PEOPLE,
-    operations_max: int = 20,
+    people: Sequence[str] | None = None,
+    operations_max: int = 28,
     policy: st.SearchStrategy[Policy] | None = None,
 ) -> list[Operation]:
     """Histories of one federation, genesis first, in the order in which they were said.
 
     Args:
         draw: given by Hypothesis.
-        people: who may speak; the first two, or the first alone, are founders.
+        people: who may speak; the first two, or the first alone, are founders. One of CASTS by default.
         operations_max: length, beside the genesis and the first admits.
         policy: the federation's; any by default.
     """
+    people = draw(st.sampled_from(CASTS)) if people is None else people
     founders = people[: draw(st.integers(1, 2))]
     story = Story(*founders, policy=draw(policies() if policy is None else policy))
     said = [story.genesis]
@@ -188,14 +192,15 @@ def histories(
 @st.composite
 def _statements(draw: st.DrawFn, story: Story, people: Sequence[str], said: Sequence[Operation]) -> Operation:
     """One more operation of ``story``, after what was ``said``."""
-    person, earlier = st.sampled_from(people), st.sampled_from(said)
-    who, about = draw(person), story.id(draw(person))
+    earlier = st.sampled_from(said)
+    above, below = sorted(draw(st.lists(st.integers(0, len(people) - 1), min_size=2, max_size=2)))
+    if not draw(st.integers(0, 3)):
+        above, below = below, above  # mostly those who came first speak about those who came later
+    who, about = people[above], story.id(people[below])
     contents = st.sampled_from(["x", "y", "z"]).map(content)
-    kind = draw(
-        st.sampled_from(
-            ["admit", "admit", "ban", "unban", "add", "add", "retract", "block", "recipe", "find"]
-        )
-    )
+    kind = draw(st.sampled_from(_KINDS))
+    if kind in ("add", "retract", "find"):
+        who = people[below]
     body: Body
     if kind == "admit":
         body = Admit(about, draw(st.sampled_from([Role.ADMIN, Role.ADMIN, Role.MEMBER])))

@@ -31,7 +31,10 @@ T = TypeVar("T")
 
 POLL_S: Final = 0.2
 FIGURES_S: Final = 10.0
-PROBE_S: Final = 3600.0
+PROBE_S: Final = 1.0
+PROBE_AGAIN_S: Final = 3600.0
+PROBES_IN_VAIN: Final = 5
+"""Failed dial-backs in a row that are worth a warning: at first others may not have our record yet."""
 PROBES_MAX: Final = 4
 """Dial-backs at once, for others."""
 
@@ -69,7 +72,7 @@ class Driver:
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._probes = asyncio.Semaphore(PROBES_MAX)
         self._closing = False
-        self._probed_s = -PROBE_S
+        self._answered: Contact | None = None
 
     def is_member(self, node: NodeId) -> bool:
         """Whether a node is a member at this moment."""
@@ -97,6 +100,21 @@ class Driver:
             except CallError:
                 return False
         return True
+
+    async def watch_reachability(self) -> None:
+        """Ask nodes that answered to dial back, for ever, and tell people if none can."""
+        in_vain = 0
+        while True:
+            await asyncio.sleep(PROBE_AGAIN_S if self._figures.reachable and not in_vain else PROBE_S)
+            if self._answered is None:
+                continue
+            try:
+                self._figures.reachable = await self._client.probe(self._answered)
+            except CallError:
+                continue
+            in_vain = 0 if self._figures.reachable else in_vain + 1
+            if in_vain == PROBES_IN_VAIN:
+                log.warning("unreachable: others cannot dial this node's addresses; check `advertise`")
 
     async def renew(self, record: bytes) -> None:
         """Spread a new record of this node."""
@@ -186,20 +204,8 @@ class Driver:
             return
         round_trip_ms = int(1000 * (self._loop.time() - started_s))
         self._figures.succeeded(call.to, now_ms=self._clock.now_ms(), round_trip_ms=round_trip_ms)
-        if contact is not None and self._loop.time() - self._probed_s > PROBE_S:
-            self._probed_s = self._loop.time()
-            self.spawn(self._probe(contact))
+        self._answered = contact
         await self._carry_out(self._keeper.replied, call.call_id, reply)
-
-    async def _probe(self, contact: Contact) -> None:
-        """Let another node find out whether this one can be reached."""
-        try:
-            self._figures.reachable = await self._client.probe(contact)
-        except CallError:
-            self._probed_s = -PROBE_S
-            return
-        if not self._figures.reachable:
-            log.warning("unreachable: others cannot dial this node's addresses; check `advertise`")
 
     async def _poll(self) -> None:
         while True:

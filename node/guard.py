@@ -4,8 +4,8 @@ Every call that reaches this server, health and reflection included, passes here
 connection says which node it is; the view says, at this very moment, whether that node is a member. So a
 ban takes effect on a connection that has been open for hours.
 
-Always true here: no handler runs for somebody who is not a member, except `Hello` for a node that proved
-who it is and may hold an invitation; no call lasts longer than CALL_S; nobody has more than
+Always true here: for somebody who is not a member nothing is read and no handler runs, except `Hello` for a
+node that proved who it is and may hold an invitation; no call lasts longer than CALL_S; nobody has more than
 CALLS_PER_NODE_MAX calls running.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final
@@ -50,8 +50,11 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generi
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """Put the checks in front of the method's handler."""
-        _limit_task()
+        """Put the checks in front of the method's handler.
+
+        What comes out takes its request as a stream even where there is one request only, which is the same
+        on the wire: so the caller is judged, and the deadline runs, before a byte of the request is read.
+        """
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler  # unknown method: the server answers UNIMPLEMENTED
@@ -60,12 +63,13 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generi
         )
         newcomers = handler_call_details.method == wire.HELLO
 
-        async def guarded(request: Any, context: Context) -> Any:
-            with self._admitted(await self._caller(context, newcomers=newcomers)) as within:
-                if not within:
+        async def guarded(requests: AsyncIterable[Any], context: Context) -> Any:
+            with self._counted(await self._caller(context, newcomers=newcomers)) as running:
+                if running > CALLS_PER_NODE_MAX:
                     await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls at once")
                 try:
                     async with asyncio.timeout(CALL_S):
+                        request = requests if handler.request_streaming else await _only(requests, context)
                         answer = behaviour(request, context)
                         if not isinstance(answer, AsyncIterator):
                             return await answer
@@ -75,7 +79,15 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generi
                     await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"this took over {CALL_S} s")
             return None
 
-        return _like(handler, guarded)
+        make: Any = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
+        made: grpc.RpcMethodHandler[Any, Any] = make(
+            guarded, handler.request_deserializer, handler.response_serializer
+        )
+        return made
 
     async def _caller(self, context: Context, *, newcomers: bool) -> NodeId:
         try:
@@ -88,10 +100,10 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generi
         return node
 
     @contextmanager
-    def _admitted(self, node: NodeId) -> Iterator[bool]:
+    def _counted(self, node: NodeId) -> Iterator[int]:
         self._running[node] += 1
         try:
-            yield self._running[node] <= CALLS_PER_NODE_MAX
+            yield self._running[node]
         finally:
             self._running[node] -= 1
             if not self._running[node]:
@@ -114,23 +126,8 @@ def _node_of(pem: bytes, federation: Digest) -> NodeId:
     return certificate.node_of(certificate.leaf_der(pem), federation)
 
 
-def _limit_task() -> None:
-    """Let the current call end after CALL_S even if its request never arrives, so that it holds no place."""
-    task = asyncio.current_task()
-    if task is not None:
-        timer = asyncio.get_running_loop().call_later(CALL_S + 1, task.cancel)
-        task.add_done_callback(lambda _: timer.cancel())
-
-
-def _like(handler: grpc.RpcMethodHandler[Any, Any], behaviour: Any) -> grpc.RpcMethodHandler[Any, Any]:
-    kinds = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }
-    make: Any = kinds[bool(handler.request_streaming), bool(handler.response_streaming)]
-    made: grpc.RpcMethodHandler[Any, Any] = make(
-        behaviour, handler.request_deserializer, handler.response_serializer
-    )
-    return made
+async def _only(requests: AsyncIterable[Any], context: Context) -> Any:
+    async for request in requests:
+        return request
+    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a call without a request")
+    return None

@@ -8,6 +8,7 @@ Nothing that would tie the home to a federation is written before the inviter an
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,8 @@ from crdtmerge.sync.invite import prove
 from crdtmerge.sync.messages import NONCE_BYTES, Hello, HelloReply
 
 ADMISSION_S: Final = 30.0
+PERIOD_S: Final = 0.5
+"""Between two exchanges, while somebody waits for the first."""
 _LOOK_S: Final = 0.05
 
 
@@ -68,6 +71,11 @@ async def join(home: Path, ticket: Ticket, config: Config | None = None) -> Node
     return key.id
 
 
+def run(home: Path, ticket: Ticket, config: Config | None = None) -> NodeId:
+    """Join from a program without an event loop; see `join`."""
+    return asyncio.run(join(home, ticket, config))
+
+
 async def _introduce(
     key: SigningKey, ticket: Ticket, inviter: Contact, credentials: Credentials, config: Config
 ) -> Operation:
@@ -101,7 +109,8 @@ async def _wait_for_admission(
     store: Store, key: SigningKey, credentials: Credentials, config: Config
 ) -> None:
     ops, position = operations(store)
-    async with driving(store, key, ops, position, credentials=credentials, config=config) as driver:
+    hurried = replace(config, period_s=PERIOD_S)
+    async with driving(store, key, ops, position, credentials=credentials, config=hurried) as driver:
         try:
             async with asyncio.timeout(ADMISSION_S):
                 while not driver.is_member(key.id):

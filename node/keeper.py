@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from crdtmerge.authority import Authority
@@ -43,7 +43,7 @@ from crdtmerge.sync.events import (
     StoreRecord,
     StoreTensor,
 )
-from crdtmerge.sync.messages import Reply, Request
+from crdtmerge.sync.messages import Hello, Reply, Request
 from crdtmerge.sync.peer import Peer
 
 log = logging.getLogger(__name__)
@@ -120,6 +120,11 @@ class Keeper:
 
     def request(self, sender: NodeId, request: Request) -> Turn:
         """Answer a request of ``sender``, whose identity is proved."""
+        if isinstance(request, Hello) and request.invite is not None:
+            return self._and(self.poll(), self._answer(sender, request))  # its invitation may be that new
+        return self._answer(sender, request)
+
+    def _answer(self, sender: NodeId, request: Request) -> Turn:
         try:
             reply, outputs = self._peer.on_request(self._now_ms(), sender, request)
         except CorruptBlockError as error:
@@ -192,7 +197,7 @@ class Keeper:
         return Turn(tuple(calls), self._peer.next_tick_ms, reply, refusal)
 
     def _and(self, first: Turn, second: Turn) -> Turn:
-        return Turn(first.calls + second.calls, second.next_tick_ms)
+        return replace(second, calls=first.calls + second.calls)
 
     def _carry_out(self, output: Output) -> list[Output]:
         """Do what an output says; return what follows from it at once."""

@@ -6,6 +6,7 @@ even if the store was restored from an old copy: it is at least the time of sign
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from crdtmerge.errors import RejectedError
@@ -26,6 +27,18 @@ def own_record(store: Store, node: NodeId) -> NodeRecord | None:
             except RejectedError:
                 return None
     return None
+
+
+def others_records(store: Store, node: NodeId) -> Iterator[bytes]:
+    """Yield the readable records of all nodes but this one; forget the damaged ones, which come again."""
+    for name, data in list(store.records()):
+        if name != node:
+            try:
+                NodeRecord.decode(data)
+            except RejectedError:
+                store.remove_record(name)
+            else:
+                yield data
 
 
 def current_record(

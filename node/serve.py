@@ -27,7 +27,7 @@ from crdtmerge.node.credentials import Credentials
 from crdtmerge.node.driver import Clock, Driver
 from crdtmerge.node.keeper import Keeper
 from crdtmerge.node.lock import locked
-from crdtmerge.node.record import current_record
+from crdtmerge.node.record import current_record, others_records
 from crdtmerge.node.server import Server
 from crdtmerge.opset import OpSet
 from crdtmerge.store import Store
@@ -96,6 +96,7 @@ async def serve(
                 if ready is not None:
                     ready(Serving(key.id, credentials.federation, listen, addresses))
                 driver.spawn(_renew(record, driver))
+                driver.spawn(driver.watch_reachability())
                 await driver.broken()
             finally:
                 log.info("stopping node=%s", key.id.hex()[:16])
@@ -143,7 +144,7 @@ async def driving(
         config=Rates(period_ms=round(1000 * config.period_s)),
         seeds=tuple(known),
         record=record,
-        records=[data for node, data in store.records() if node != key.id],
+        records=others_records(store, key.id),
     )
     keeper = Keeper(store, key, peer, seeds=known, position=position, now_ms=clock.now_ms)
     client = Client(credentials, may_dial_local=config.may_dial_local, proxy=config.proxy)

@@ -6,8 +6,8 @@ Profiles of Hypothesis, chosen by ``HYPOTHESIS_PROFILE``:
     ci       60 examples, repeatable  the default where CI=true: a red run is red again
     nightly  5000 examples, random    looks for what nobody thought of
 
-`ci` stays at 60 so that the whole suite ends within ten minutes on two cores. A test that sets
-``max_examples`` itself keeps its own number in every profile, so it should not.
+``ci`` is at 60, not at hundreds: the whole suite is to end within ten minutes on two cores. A test that
+sets ``max_examples`` itself keeps its own number in every profile, so it should not.
 """
 
 from __future__ import annotations

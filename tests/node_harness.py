@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -18,11 +20,15 @@ from grpc_reflection.v1alpha import reflection_pb2
 from crdtmerge.digest import Digest
 from crdtmerge.errors import PolicyError
 from crdtmerge.keys import NodeId, SigningKey
-from crdtmerge.node import certificate, identity, transport, wire
+from crdtmerge.ledger import FEDERATION as FEDERATION_SETTING
+from crdtmerge.node import certificate, identity, wire
 from crdtmerge.node.address import Address
 from crdtmerge.node.client import Client, Contact
 from crdtmerge.node.credentials import Credentials
 from crdtmerge.node.server import Server
+from crdtmerge.op import Genesis, Operation
+from crdtmerge.recipe import Recipe
+from crdtmerge.store import Store
 from crdtmerge.sync import messages as m
 
 T = TypeVar("T")
@@ -116,6 +122,27 @@ async def raw_channel(mine: Credentials, contact: Contact) -> AsyncIterator[grpc
         await channel.close(None)
 
 
+@asynccontextmanager
+async def connect_proxy() -> AsyncIterator[tuple[str, list[str]]]:
+    """An HTTP CONNECT proxy: its URL, and the request lines that it got."""
+    asked: list[str] = []
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0].decode())
+        host, _, port = asked[-1].split()[1].rpartition(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer), return_exceptions=True)
+
+    async with await asyncio.start_server(connect, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+
+
 def reissued(leaf: bytes, *, key: Any = None, drop: object = None, name: str | None = None) -> bytes:
     """What any member, who holds the authority's key, can make of somebody's certificate."""
     old = x509.load_der_x509_certificate(leaf)
@@ -152,27 +179,22 @@ async def reflected_services(channel: grpc.aio.Channel) -> set[str]:
     return {service.name async for answer in call for service in answer.list_services_response.service}
 
 
+def founded(home: Path) -> Store:
+    """The store of a federation without a base, founded in ``home`` by its identity unless it is there."""
+    key = identity.create_signing_key(home)
+    if (home / "meta.db").exists():
+        return Store.open(home)
+    genesis = Genesis((key.id,), None, None, Recipe("weight_average", version=1), os.urandom(16))
+    operation = Operation.sign(key, genesis, federation=None, created_ms=1)
+    store = Store.open(home)
+    store.add_operations([operation.encoded])
+    store.set_setting(FEDERATION_SETTING, operation.id)
+    return store
+
+
 def hello(invite: bytes | None = None) -> m.Hello:
     """A well-formed Hello."""
     return m.Hello(bytes(16), FEDERATION, Digest(bytes(32)), Digest(bytes(32)), invite=invite)
 
 
 PUSH: Final = m.PushOps((b"operation",))
-
-__all__ = [
-    "ANY_PORT",
-    "CA_SECRET",
-    "FEDERATION",
-    "PUSH",
-    "Echo",
-    "calling",
-    "credentials",
-    "hello",
-    "identity",
-    "raw_channel",
-    "run",
-    "serving",
-    "signing_key",
-    "transport",
-    "until",
-]

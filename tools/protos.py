@@ -1,4 +1,4 @@
-"""Make node/pb from proto/, with the pinned generator: `python tools/protos.py`.
+"""Make node/pb from proto/, with the pinned generator: `python tools/protos.py [FOLDER]`.
 
 The generated files are committed, so that building and installing need no compiler; a house test makes
 them again and compares.
@@ -29,4 +29,4 @@ def generate(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    generate(ROOT)
+    generate(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT)

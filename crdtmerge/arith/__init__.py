@@ -9,7 +9,7 @@ Rules that are always true here:
 
 * tensors are float64, one-dimensional and finite; non-finite numbers are refused at the door;
 * a result does not depend on how a stream was cut into tiles, nor on the number of threads;
-* there are two roundings to storage types in a merge at most: none on the way in, one on the way out.
+* decoding rounds nothing and encoding rounds once; what happens in between is float64.
 
 It knows nothing of models, files or peers.
 """

@@ -11,7 +11,8 @@ largest is found digit by digit, most significant first, one pass over the strea
     pass 2   of those that begin with it, the next digit …        (or, once they are few: keep them all)
     at last  with all 63 bits known and more ties than places: which index has the last place?
 
-State stays below 16 MiB whatever the stream holds. Typical streams take two passes, none takes six.
+Typical streams take two passes, none takes six. No more than 2^20 elements are ever held, so state stays
+below 48 MiB whatever the stream is like.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from crdtmerge.errors import ParameterError
 _Integers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 CANDIDATES_MAX: Final = 1 << 20
-"""Elements that may be held at once: 16 bytes each. Changes the number of passes, never the result."""
+"""Elements that may be held at once. Changes the number of passes, never the result."""
 
 _PATTERN_BITS: Final = 63
 _MAGNITUDE: Final = (1 << _PATTERN_BITS) - 1

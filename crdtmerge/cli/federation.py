@@ -71,18 +71,31 @@ def init(
 
 @click.command()
 @click.option(
-    "--address", "addresses", multiple=True, required=True, metavar="HOST:PORT", help="Where we listen."
+    "--address",
+    "addresses",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where the newcomer reaches this node [default: where it was last served].",
 )
 @click.option("--role", type=click.Choice(["member", "admin"]), default="member", show_default=True)
 @click.option("--days", type=click.IntRange(1, 365), default=7, show_default=True, help="Until it expires.")
 @common
 def invite(home: Path, json_: bool, addresses: tuple[str, ...], role: str, days: int) -> None:
     """Make a ticket that lets one node join. Keep it secret until it is used."""
-    from crdtmerge.node.invitation import invite as make
+    from crdtmerge.node.address import Address
+    from crdtmerge.node.invites import invite as make
     from crdtmerge.op import Role
 
     with homes.ledger(home) as ledger:
-        ticket = make(ledger, home, addresses=addresses, role=Role(role), days=days)
+        ticket = str(
+            make(
+                home,
+                ledger,
+                addresses=tuple(Address.parse(address) for address in addresses),
+                role=Role(role),
+                life_ms=days * 24 * 3600 * 1000,
+            )
+        )
     show(json_, {"ticket": ticket, "role": role, "days": days}, ticket)
 
 
@@ -92,9 +105,11 @@ def invite(home: Path, json_: bool, addresses: tuple[str, ...], role: str, days:
 @common
 def join(home: Path, json_: bool, ticket: str, proxy: str | None) -> None:
     """Join the federation that TICKET invites to."""
-    from crdtmerge.node.invitation import join as enter
+    from crdtmerge.node import config
+    from crdtmerge.node.join import run
+    from crdtmerge.node.ticket import parse
 
-    enter(home, ticket, proxy=proxy)
+    run(home, parse(ticket), config.load(home, proxy=proxy))
     with homes.ledger(home) as ledger:
         data = {
             "federation": ledger.operations.federation.hex(),

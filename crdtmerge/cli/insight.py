@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,6 +12,9 @@ from crdtmerge.op import Add, Admit, Ban, Block, Coefficients, Genesis, Operatio
 
 from . import homes, recipes
 from .screen import as_json, common, short, show, table
+
+_LATEST_MS: Final = 253_402_300_799_000
+"""The last millisecond that calendars of four-digit years can show; timestamps are claims."""
 
 
 @click.command()
@@ -95,7 +98,7 @@ def log(home: Path, json_: bool, number: int) -> None:
     rows = (
         (
             short(op.id),
-            datetime.fromtimestamp(min(op.created_ms, 253402300799000) / 1000, UTC).strftime("%F %T"),
+            _time(op.created_ms),
             short(op.author),
             op.kind,
             describe(op) + ("" if op.id in honoured else "  (void)"),
@@ -131,29 +134,40 @@ def describe(operation: Operation) -> str:
 @common
 def peers(home: Path, json_: bool) -> None:
     """List the members, their addresses and when this node last reached them."""
-    from crdtmerge.node.peers import known
+    from crdtmerge.node import figures
+    from crdtmerge.sync.records import NodeRecord
 
     with homes.ledger(home) as ledger:
-        rows: list[dict[str, Any]] = known(ledger)
-    show(
-        json_,
-        {"peers": rows},
-        table(
-            "node",
-            "role",
-            "addresses",
-            "last contact",
-            rows=(
-                (
-                    str(row["node"])[:12],
-                    str(row["role"]) + (" (this node)" if row["self"] else ""),
-                    ", ".join(row["addresses"]) or "unknown",
-                    str(row["last_contact"] or "never"),
-                )
-                for row in rows
-            ),
-        ),
+        contacts = figures.load(ledger.store)
+        addresses = {node: NodeRecord.decode(data).addresses for node, data in ledger.store.records()}
+        rows: list[dict[str, Any]] = [
+            {
+                "node": node.hex(),
+                "role": role.value if (role := ledger.authority.role(node)) else None,
+                "self": node == ledger.id,
+                "addresses": list(addresses.get(node, ())),
+                "last_contact_ms": contacts[node].success_ms or None,
+                "failures": contacts[node].failures,
+                "round_trip_ms": contacts[node].round_trip_ms,
+            }
+            for node in ledger.authority.members()
+        ]
+    shown = (
+        (
+            row["node"][:12],
+            f"{row['role']} (this node)" if row["self"] else row["role"],
+            ", ".join(row["addresses"]) or "unknown",
+            _time(row["last_contact_ms"]) if row["last_contact_ms"] else "" if row["self"] else "never",
+            str(row["failures"] or ""),
+        )
+        for row in rows
     )
+    columns = ("node", "role", "addresses", "last contact (UTC)", "failures since")
+    show(json_, {"peers": rows}, table(*columns, rows=shown))
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(min(ms, _LATEST_MS) / 1000, UTC).strftime("%F %T")
 
 
 @click.command()

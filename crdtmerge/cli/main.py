@@ -26,7 +26,7 @@ EXIT_CODES: Final = {UsageError: 2, RejectedError: 3, NotYetError: 4, StoreError
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="crdtmerge")
 def commands() -> None:
-    """Pool fine-tunes of one base model, peer to peer; every replica merges the same bytes.
+    r"""Pool fine-tunes of one base model, peer to peer; every replica merges the same bytes.
 
     \b
     Start a federation:  crdtmerge init --base base.safetensors

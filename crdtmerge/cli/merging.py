@@ -41,6 +41,7 @@ def merge(
     chosen = recipes.read(recipe_, parameters) if recipe_ else None
     if parameters and not recipe_:
         raise UsageError("parameters belong to a recipe: give --recipe too")
+    budget_bytes = size(budget)
     with homes.replica(home) as replica:
         made = replica.plan(chosen)
         data: dict[str, object] = {
@@ -64,7 +65,7 @@ def merge(
             return
         with progress(f"merging {len(made.contributions)}", passes(made), quiet=json_) as done:
             resolved = replica.resolve(
-                out, recipe=chosen, budget_bytes=size(budget), threads=threads, progress=done
+                out, recipe=chosen, budget_bytes=budget_bytes, threads=threads, progress=done
             )
     data |= {"model": resolved.model.hex(), "result": resolved.result.digest.hex()}
     data |= {"file": str(resolved.folder / MODEL), "blocks_read": resolved.blocks_read}

@@ -27,15 +27,16 @@ def serve(
 ) -> None:
     """Run the node: exchange operations and models with the federation until interrupted."""
     from crdtmerge.node.config import load
-    from crdtmerge.node.driver import run
+    from crdtmerge.node.serve import Serving, run
 
     config = load(home, listen=listen, advertise=list(advertise) or None, proxy=proxy, period_s=period)
 
-    def ready(address: str) -> None:
-        line = json.dumps({"event": "serving", "address": address}) if json_ else f"serving on {address}"
-        click.echo(line)
+    def ready(serving: Serving) -> None:
+        told = ", ".join(map(str, serving.addresses))
+        event = {"event": "serving", "node": serving.node.hex(), "address": str(serving.listen)}
+        click.echo(json.dumps(event) if json_ else f"serving on {serving.listen}, told to others: {told}")
 
-    run(home, config, ready=ready)
+    run(home, config, ready)
 
 
 @click.command()

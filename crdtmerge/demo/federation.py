@@ -60,6 +60,25 @@ class _Node:
     output: tuple[IO[bytes], ...]
 
 
+def answer(
+    line: list[str], what: str, environment: dict[str, str], *, timeout_s: float = COMMAND_S
+) -> dict[str, Any]:
+    """Run a command that prints one JSON object, and return that.
+
+    Raises:
+        DemoError: if it fails or takes too long; ``what`` names it.
+    """
+    try:
+        done = subprocess.run(line, capture_output=True, env=environment, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise DemoError(f"{what} took more than {timeout_s:.0f} s") from error
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
+        raise DemoError(f"{what} ended with status {done.returncode}: {said}")
+    given: dict[str, Any] = json.loads(done.stdout)
+    return given
+
+
 class Federation:
     """Starts, joins, watches and stops nodes; a context manager.
 
@@ -144,9 +163,11 @@ class Federation:
         self._running[name] = _Node(process, listen, files)
         deadline = time.monotonic() + READY_S
         while b"\n" not in (said := output.read_bytes()):
-            if process.poll() is not None or time.monotonic() > deadline:
+            ended = process.poll() is not None
+            if ended or time.monotonic() > deadline:
                 self.kill(name)
-                raise DemoError(f"{name} did not begin to serve within {READY_S:.0f} s{self._tail(name)}")
+                how = "ended before it served" if ended else f"did not begin to serve within {READY_S:.0f} s"
+                raise DemoError(f"{name} {how}{self._tail(name)}")
             time.sleep(POLL_S / 2)
         address = str(json.loads(said.splitlines()[0])["address"])
         self._addresses[name] = address
@@ -169,20 +190,10 @@ class Federation:
         """Run ``crdtmerge COMMAND --home … --json`` on a node's home and return what it printed.
 
         Raises:
-            DemoError: if it fails, with what it said.
+            DemoError: if it fails or takes too long, with what it said.
         """
         line = self._line(name, command, *arguments)
-        try:
-            done = subprocess.run(
-                line, capture_output=True, env=self._environment(), timeout=timeout_s, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise DemoError(f"{name}: `crdtmerge {command}` took more than {timeout_s:.0f} s") from error
-        if done.returncode != 0:
-            said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
-            raise DemoError(f"{name}: `crdtmerge {command}` ended with status {done.returncode}: {said}")
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
+        return answer(line, f"{name}: `crdtmerge {command}`", self._environment(), timeout_s=timeout_s)
 
     @contextmanager
     def replica(self, name: str) -> Iterator[Replica]:

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -28,18 +26,18 @@ from safetensors.torch import load_file
 
 from crdtmerge.demo import data, train
 from crdtmerge.demo.faults import FaultProxy
-from crdtmerge.demo.federation import DemoError, Federation
+from crdtmerge.demo.federation import DemoError, Federation, answer
 from crdtmerge.demo.report import Report, Stage
 from crdtmerge.digest import Digest
 from crdtmerge.errors import DivergenceError, UsageError
 from crdtmerge.ledger import Status
+from crdtmerge.limits import MIB
 from crdtmerge.resolve import MODEL, RECORD
 
 BASE: Final = "base.safetensors"
 RECIPE: Final = "weight_average"
 TOGETHER_ONE_IN: Final = 4
 """Of the peers, that contribute before the network is cut."""
-REPEAT_S: Final = 60.0
 
 
 def main(directory: Path, *, seed: int, nodes: int, peers: int, json_: bool) -> None:
@@ -157,36 +155,21 @@ class _Story:
 
     def heal(self) -> None:
         self.faults.heal()
-        stage = self._agree("healed", commands=True)
+        stage = self._agree("healed")
         self._say(f"healed: all nodes merged {next(iter(stage.models.values()))[:12]}, equal byte for byte")
 
     def repeat(self) -> None:
         out = self.directory / "repeated"
         files = [f"{self._label(peer)}={file}" for peer, file in enumerate(self.files)]
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "crdtmerge.demo.again",
-                self.base,
-                out,
-                "--recipe",
-                RECIPE,
-                "--threads",
-                "3",
-                *files,
-            ],
-            capture_output=True,
-            env=os.environ | {"ATEN_CPU_CAPABILITY": "default"},
-            timeout=REPEAT_S,
-            check=False,
+        again = [sys.executable, "-m", "crdtmerge.demo.again", str(self.base), str(out), *files]
+        plain = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
+        repeated = answer(
+            [*again, "--recipe", RECIPE, "--threads", "3"], "the same merge by a stranger", plain
         )
-        if done.returncode != 0:
-            raise DemoError(f"the merge could not be repeated: {done.stderr.decode('utf-8', 'replace')}")
         stage = self.report.stages[-1]
-        _require_equal({**stage.models, "a stranger": json.loads(done.stdout)["model"]})
+        _require_equal({**stage.models, "a stranger": repeated["model"]})
         self._require_equal_files([self._out("healed", self.names[0]), out])
-        self._say("a stranger with 3 threads and no vector instructions merged the same bytes")
+        self._say("a stranger with 3 threads and the plainest CPU kernels merged the same bytes")
 
     def retract(self) -> None:
         peer = self.report.peers - 1
@@ -198,40 +181,34 @@ class _Story:
         links = ((a, b) for a in self.names for b in self.names if a != b)
         counted = [self.faults.traffic(*link) for link in links]
         self.report.exchanged_bytes = sum(traffic.sent + traffic.received for traffic in counted)
-        self._say(f"{self._label(peer)} withdrew its fine-tune: all nodes agree on the model of the others")
+        self._say(
+            f"{self._label(peer)} withdrew its fine-tune: all nodes agree on the model of the others; "
+            f"{self.report.exchanged_bytes / MIB:.1f} MiB passed between them in all"
+        )
 
     def _contribute(self, peers: Iterable[int]) -> None:
         for peer in peers:
             with self.federation.replica(self._node(peer)) as replica:
                 self.contributed[peer] = replica.contribute(self.files[peer], label=self._label(peer))
 
-    def _agree(self, title: str, *, commands: bool = False) -> Stage:
+    def _agree(self, title: str) -> Stage:
         """Wait for all nodes to agree, let each merge, and require equal files."""
         stage = Stage(title)
-        self._merge(stage, self.federation.settle(contributions=self.contributed.values()), commands=commands)
+        self._merge(stage, self.federation.settle(contributions=self.contributed.values()))
         _require_equal(stage.models)
         self._require_equal_files([self._out(title, name) for name in self.names])
         self.report.stages.append(stage)
         return stage
 
-    def _merge(self, stage: Stage, stand: Mapping[str, Status], *, commands: bool = False) -> None:
-        """Let nodes merge, each by a process and a number of threads of its own if by commands."""
-
-        def merge(name: str) -> str:
-            out = self._out(stage.title, name)
-            if commands:
-                threads = str(1 + self.names.index(name))
-                return str(
-                    self.federation.command(name, "merge", "--out", str(out), "--threads", threads)["model"]
-                )
-            with self.federation.replica(name) as replica:
-                return replica.resolve(out).model.hex()
-
-        with ThreadPoolExecutor(max_workers=os.cpu_count() if commands else 1) as pool:
-            stage.models.update(zip(stand, pool.map(merge, stand), strict=True))
+    def _merge(self, stage: Stage, stand: Mapping[str, Status]) -> None:
+        """Let nodes merge, each what its own home holds, with a number of threads of its own."""
         for name, status in stand.items():
+            out = self._out(stage.title, name)
+            with self.federation.replica(name) as replica:
+                resolved = replica.resolve(out, threads=1 + self.names.index(name))
+            stage.models[name] = resolved.model.hex()
             stage.roots[name] = status.root.hex()
-            stage.accuracy[name] = train.accuracy(load_file(self._out(stage.title, name) / MODEL), self.test)
+            stage.accuracy[name] = train.accuracy(load_file(out / MODEL), self.test)
 
     def _require_equal_files(self, folders: list[Path]) -> None:
         for file in (MODEL, RECORD):
@@ -248,7 +225,7 @@ class _Story:
         return f"peer-{peer + 1}"
 
     def _say(self, sentence: str) -> None:
-        self.console.print(f"[dim]{time.monotonic() - self.begun:5.1f} s[/]  {sentence}")
+        self.console.print(f"[dim]{time.monotonic() - self.begun:5.1f} s[/]  {sentence}", soft_wrap=True)
 
 
 def _require_equal(models: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from crdtmerge.digest import Digest
 from crdtmerge.errors import ParameterError, UsageError
 from crdtmerge.keys import NodeId, SigningKey
 from crdtmerge.ledger import FEDERATION, Ledger, open_home
-from crdtmerge.manifest import Kind, Manifest
+from crdtmerge.manifest import Factor, Kind, Manifest
 from crdtmerge.op import Add, Genesis, Operation, Policy, SetRecipe
 from crdtmerge.rational import decimal
 from crdtmerge.recipe import Given, Recipe
@@ -33,7 +33,7 @@ from crdtmerge.resolve import (
     reader_within,
     take,
 )
-from crdtmerge.store import Store
+from crdtmerge.store import Store, adapter
 from crdtmerge.strategy import pin
 
 from .selection import ADMITTED, check_size, select, verdict
@@ -155,8 +155,8 @@ class Replica(Ledger):
         """Add a model to what the federation merges, and return the contribution's digest.
 
         Args:
-            model: a state dict, a safetensors file or a model directory.
-            kind: what its tensors are.
+            model: a state dict, a safetensors file, a model folder or a PEFT adapter folder.
+            kind: what its tensors are; an adapter folder is LORA whatever is said.
             label: a name for people, also for a recipe's selection.
             weight: declared weight; counts only under a recipe with weighting "declared".
             metrics: numbers about it; ``num_examples`` counts under weighting "examples".
@@ -174,10 +174,14 @@ class Replica(Ledger):
         described = dict(metadata or {})
         if label is not None:
             described["label"] = label
+        factors: tuple[Factor, ...] = ()
+        if isinstance(model, (str, Path)) and adapter.is_adapter(Path(model)):
+            kind, factors = Kind.LORA, adapter.factors_of(Path(model), base.by_name)
         manifest = take(
             self.store,
             model,
             kind=kind,
+            factors=factors,
             base=base.digest,
             reference=reference,
             progress=progress,

@@ -52,7 +52,9 @@ def read_contribution(
     return read(reader, entry, start, stop), manifest.kind is Kind.DELTA
 
 
-def _product(reader: Reader, manifest: Manifest, factor: Factor, columns: int, start: int, stop: int) -> Tensor:
+def _product(
+    reader: Reader, manifest: Manifest, factor: Factor, columns: int, start: int, stop: int
+) -> Tensor:
     """Return elements ``[start, stop)`` of ``scale · B @ A``.
 
     Determinism: each element is the sum over the rank in ascending order, one multiplication and one

@@ -10,7 +10,7 @@ import torch
 
 from crdtmerge.digest import Digest
 from crdtmerge.errors import EmptySetError, ParameterError, UnrelatedBaseWarning
-from crdtmerge.manifest import Kind, Manifest
+from crdtmerge.manifest import Factor, Kind, Manifest
 from crdtmerge.merkle import MerkleSet
 from crdtmerge.recipe import Given, Recipe
 from crdtmerge.store import Reader, Store, ingest_file, ingest_tensors
@@ -78,7 +78,14 @@ def merge(
         root = MerkleSet.of(digests).root
         made = plan(store, digests, base=base_digest, recipe=chosen, root=root)
         sink = MemorySink(made.layout)
-        execute(made, reader_within(store, budget_bytes), sink, budget_bytes=budget_bytes, threads=threads, progress=progress)
+        execute(
+            made,
+            reader_within(store, budget_bytes),
+            sink,
+            budget_bytes=budget_bytes,
+            threads=threads,
+            progress=progress,
+        )
         return sink.state
 
 
@@ -95,6 +102,7 @@ def take(
     base: Digest | None,
     reference: bool = False,
     progress: Progress | None = None,
+    factors: Sequence[Factor] = (),
     weight: str = "1",
     metrics: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -108,6 +116,7 @@ def take(
             base=base,
             reference=reference,
             progress=progress,
+            factors=factors,
             weight=weight,
             metrics=metrics,
             metadata=metadata,
@@ -117,6 +126,7 @@ def take(
         to_raw(model),
         kind=kind,
         base=base,
+        factors=factors,
         weight=weight,
         metrics=metrics,
         metadata=metadata,
@@ -151,8 +161,8 @@ def admit(
         cosine = cosine_to_base(store, manifest, reference)
         if cosine < RELATED_COSINE_MIN:
             warnings.warn(
-                f"contribution {manifest.digest.hex()[:12]}… has cosine {cosine:.3f} to the base: it seems not "
-                "to be fine-tuned from it, and merging unrelated networks gives noise",
+                f"contribution {manifest.digest.hex()[:12]}… has cosine {cosine:.3f} to the base: it seems "
+                "not to be fine-tuned from it, and merging unrelated networks gives noise",
                 UnrelatedBaseWarning,
                 stacklevel=3,
             )

@@ -23,7 +23,7 @@ import torch
 from crdtmerge import digest as digests
 from crdtmerge.digest import Digest, Domain, digest
 from crdtmerge.dtypes import DType
-from crdtmerge.errors import CorruptBlockError, MalformedError, StoreError
+from crdtmerge.errors import MalformedError, StoreError
 from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.manifest import Kind, Manifest, Tensor, element_count, tensor_root
 from crdtmerge.store import files

@@ -75,7 +75,7 @@ def execute(
         plan: what to do.
         reader: of the content; what its cache holds counts for itself.
         sink: takes the merged bytes.
-        budget_bytes: for tiles; surveys come on top (their own text says how much); does not influence the result.
+        budget_bytes: for tiles; what surveys hold comes on top. Does not influence the result.
         threads: that merge at the same time; does not influence the result.
         done: names of tensors that the sink already has.
         progress: called with the number of merged elements times contributions, surveys included.

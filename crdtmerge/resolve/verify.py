@@ -75,9 +75,7 @@ def verify_result(folder: Path) -> Result:
         for tensor in tensors:
             got = root_in_file(file, tensor.name)
             if got != tensor.root:
-                raise CorruptBlockError(
-                    f"tensor {tensor.name}", wanted=tensor.root, got=got, where=str(path)
-                )
+                raise CorruptBlockError(f"tensor {tensor.name}", wanted=tensor.root, got=got, where=str(path))
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,10 +50,7 @@ def parse(raw: bytes, *, file_bytes: int) -> tuple[dict[str, Entry], dict[str, s
     """
     values = _object(raw)
     metadata = values.pop(_METADATA, {})
-    if not isinstance(metadata, dict) or not all(map(_is_text, [*metadata, *metadata.values()])):
-        raise MalformedError(f"{_METADATA} is not an object of texts")
-    if len(values) > TENSORS_MAX:
-        raise LimitError(f"{len(values)} tensors, at most {TENSORS_MAX} are accepted")
+    _check(values, metadata)
     data_begin = LENGTH_BYTES + len(raw)
     entries = [_entry(name, value, data_begin) for name, value in values.items()]
     entries.sort(key=lambda entry: (entry.begin, entry.end))
@@ -82,16 +79,16 @@ def build(
     rows: dict[str, Any] = {}
     position = 0
     entries = []
-    for name, dtype, shape in sorted(tensors, key=lambda row: row[0].encode()):
+    for name, dtype, shape in sorted(tensors, key=lambda row: row[0]):  # code points order as UTF-8 does
         if name in rows:
             raise MalformedError(f"tensor {name!r} is there twice")
-        _check_name(name)
         end = position + element_count(shape) * dtype.itemsize
         rows[name] = {"data_offsets": [position, end], "dtype": dtype.code, "shape": list(shape)}
         entries.append(Entry(name, dtype, tuple(shape), position, end))
         position = end
+    _check(rows, metadata)
     if metadata:
-        rows = {_METADATA: dict(sorted(metadata.items(), key=lambda pair: pair[0].encode())), **rows}
+        rows = {_METADATA: dict(sorted(metadata.items())), **rows}
     raw = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()
     raw += b" " * (-(LENGTH_BYTES + len(raw)) % _ALIGNMENT)
     if len(raw) > SAFETENSORS_HEADER_BYTES_MAX:
@@ -126,8 +123,19 @@ def _no_constant(text: str) -> None:
     raise MalformedError(f"{text} is no JSON")
 
 
+def _check(names: Collection[str], metadata: Any) -> None:
+    if len(names) > TENSORS_MAX:
+        raise LimitError(f"{len(names)} tensors, at most {TENSORS_MAX} are accepted")
+    for name in names:
+        if not _is_text(name) or name == _METADATA:
+            raise MalformedError(f"{name[:TENSOR_NAME_BYTES_MAX]!r} is no name for a tensor")
+        if not 0 < len(name.encode()) <= TENSOR_NAME_BYTES_MAX:
+            raise LimitError(f"a tensor name that has not between 1 and {TENSOR_NAME_BYTES_MAX} bytes")
+    if not isinstance(metadata, Mapping) or not all(map(_is_text, [*metadata, *metadata.values()])):
+        raise MalformedError(f"{_METADATA} is not an object of texts")
+
+
 def _entry(name: str, value: Any, data_begin: int) -> Entry:
-    _check_name(name)
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
         raise MalformedError(f"tensor {name!r} is not an object of dtype, shape and data_offsets")
     shape, offsets = _integers(name, value["shape"]), _integers(name, value["data_offsets"])
@@ -148,14 +156,6 @@ def _integers(name: str, value: Any) -> list[int]:
     if not isinstance(value, list) or not all(type(item) is int and item >= 0 for item in value):
         raise MalformedError(f"tensor {name!r} has a shape or offsets that are no list of natural numbers")
     return value
-
-
-def _check_name(name: str) -> None:
-    if not _is_text(name) or name == _METADATA:
-        raise MalformedError(f"{name[:TENSOR_NAME_BYTES_MAX]!r} is no name for a tensor")
-    size = len(name.encode())
-    if not 0 < size <= TENSOR_NAME_BYTES_MAX:
-        raise LimitError(f"a tensor name of {size} bytes, between 1 and {TENSOR_NAME_BYTES_MAX} are accepted")
 
 
 def _is_text(value: Any) -> bool:

@@ -201,7 +201,7 @@ def _declaration(
         Manifest,
         kind=kind,
         base=base,
-        factors=tuple(sorted(factors, key=lambda factor: factor.target.encode())),
+        factors=tuple(sorted(factors, key=lambda factor: factor.target)),
         weight=weight,
         metrics=_pairs(metrics),
         metadata=_pairs(metadata),
@@ -233,8 +233,8 @@ def _take_in(
 
 def _rooted(sources: Sequence[_Source], roots: Sequence[Digest]) -> tuple[Tensor, ...]:
     tensors = (Tensor(s.name, s.dtype, s.shape, root) for s, root in zip(sources, roots, strict=False))
-    return tuple(sorted(tensors, key=lambda tensor: tensor.name.encode()))
+    return tuple(sorted(tensors, key=lambda tensor: tensor.name))
 
 
 def _pairs(texts: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((texts or {}).items(), key=lambda pair: pair[0].encode()))
+    return tuple(sorted((texts or {}).items()))

@@ -22,11 +22,13 @@ from crdtmerge.dtypes import DType
 from crdtmerge.errors import (
     CorruptBlockError,
     CrdtMergeError,
+    LimitError,
     MalformedError,
     NotYetError,
     RejectedError,
     StoreError,
 )
+from crdtmerge.limits import MANIFEST_BYTES_MAX
 from crdtmerge.manifest import Manifest, Tensor, tensor_root
 from crdtmerge.op import Operation
 from crdtmerge.store import files
@@ -133,7 +135,13 @@ class Store(Notes):
     # --- manifests and tensors ---
 
     def put_manifest(self, manifest: Manifest) -> Digest:
-        """Keep a manifest, once all blocks put so far are durable; return its digest."""
+        """Keep a manifest, once all blocks put so far are durable; return its digest.
+
+        Raises:
+            LimitError: if it is longer than peers, and `manifest`, accept.
+        """
+        if len(manifest.encoded) > MANIFEST_BYTES_MAX:
+            raise LimitError(f"a manifest of {len(manifest.encoded)} bytes, at most {MANIFEST_BYTES_MAX}")
         self.blocks.flush()
         self._database.put(Kind.MANIFEST, [(manifest.digest, manifest.encoded)])
         return manifest.digest

@@ -1,1 +1,13 @@
-"""Placeholder opening."""
+"""How replicas come to agree and complete each other: the protocol as machines, without a wire or a clock.
+
+    peer ─┬─ intake       operations that arrive: verified, kept, or waiting
+          ├─ gossip       what is new here is pushed at once
+          ├─ exchange     what differs is found and levelled, periodically ── reconcile ─ ranges ─ index
+          ├─ book         where members are ── records
+          ├─ contacts     whom to talk to
+          ├─ transfer     what is missing is fetched ── wants, sources, meta
+          └─ port         outputs and calls of all of them
+
+A driver tells a `Peer` what happened and carries out what it answers (`events`, `messages`). The node
+over gRPC is one driver, the simulator another. Nothing here reads a clock, draws randomness or does I/O.
+"""

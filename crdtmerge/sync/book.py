@@ -40,7 +40,7 @@ class AddressBook:
     def index(self) -> Index:
         """The ids of all records, to be reconciled."""
         if self._index is None:
-            self._index = Index((record.expires_ms, id) for id, record in self._by_id.items())
+            self._index = Index((record.expires_ms, record.id) for record in self._by_id.values())
         return self._index
 
     @property

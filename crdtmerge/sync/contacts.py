@@ -46,6 +46,8 @@ class Contacts:
             self._failures.pop(node, None)
             self._retry_ms.pop(node, None)
             return
+        if now_ms < self._retry_ms.get(node, 0):
+            return  # calls made before or in spite of the pause do not prolong it
         failures = self._failures.get(node, 0) + 1
         self._failures[node] = failures
         excess = failures - self._config.failures_until_suspect
@@ -53,9 +55,9 @@ class Contacts:
             pause = min(self._config.period_ms << min(excess, 16), self._config.backoff_ms_max)
             self._retry_ms[node] = now_ms + pause
 
-    def forget(self, nodes: Collection[NodeId]) -> None:
-        """Forget everything about nodes that are not among ``nodes``."""
-        for node in set(self._failures) - set(nodes):
+    def forget(self, is_member: Callable[[NodeId], bool]) -> None:
+        """Forget what is known about nodes that are no members."""
+        for node in [node for node in self._failures if not is_member(node)]:
             self.ended(0, node, True)
 
     def seems_dead(self, node: NodeId) -> bool:
@@ -72,8 +74,11 @@ class Contacts:
         return self._chance.sample(self.live(but), count)
 
     def partner(self, now_ms: int) -> NodeId | None:
-        """Return whom to exchange with next; None if nobody can be called."""
-        known = set(self._known())
+        """Return whom to exchange with next; None if nobody is known.
+
+        Pauses spare the network while there are others to talk to; who has nobody else tries anybody.
+        """
+        known = set(self._known()) - {self._me}
         due = sorted(node for node, retry in self._retry_ms.items() if retry <= now_ms and node in known)
         live, seeds = self.live(), [node for node in self._seeds if self._retry_ms.get(node, 0) <= now_ms]
         drawn, config = self._chance.below(100), self._config
@@ -83,4 +88,5 @@ class Contacts:
             groups = [due, live, seeds]
         else:
             groups = [seeds, live, due]
+        groups.append(sorted({*known, *self._seeds}))
         return next((self._chance.choose(group) for group in groups if group), None)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from typing import Final, TypeAlias, TypeVar
 
 from crdtmerge.errors import PolicyError
@@ -30,8 +31,8 @@ from crdtmerge.sync.index import Index
 from crdtmerge.sync.intake import Intake
 from crdtmerge.sync.messages import NONCE_BYTES, RECORDS_PER_MESSAGE_MAX, Reply, Request, Space
 from crdtmerge.sync.port import Port
-from crdtmerge.sync.records import NodeRecord
 from crdtmerge.sync.reconcile import Session, Step
+from crdtmerge.sync.records import NodeRecord
 
 R = TypeVar("R", bound=Reply)
 T = TypeVar("T")
@@ -102,8 +103,8 @@ class Exchange:
 
     # --- the called side ------------------------------------------------------------------------
 
-    def greet(self, hello: messages.Hello) -> messages.HelloReply:
-        """Answer a member's Hello.
+    def greet(self, hello: messages.Hello, *, genesis: bytes = b"") -> messages.HelloReply:
+        """Answer a Hello, to a newcomer along with the genesis.
 
         Raises:
             PolicyError: if it is meant for another federation.
@@ -120,6 +121,7 @@ class Exchange:
             operations=b"" if hello.state_root == state_root else reconcile.opening(self._intake.index, key),
             records=b"" if hello.book_root == book_root else reconcile.opening(self._book.index, key),
             record=self._record() if hello.record else b"",
+            genesis=genesis,
         )
 
     def answer(self, request: messages.Reconcile) -> messages.ReconcileReply:
@@ -234,7 +236,7 @@ class Exchange:
         run.cut_short = any(session.cut_short for session in sessions.values())
         if Space.OPERATIONS in sessions:
             session = sessions[Space.OPERATIONS]
-            missing = [id for id in session.missing if not self._intake.knows(id)]
+            missing = [op_id for op_id in session.missing if not self._intake.knows(op_id)]
             held = [op for op in map(self._intake.ops.get, session.surplus) if op is not None]
             got = partial(self._got, len(missing) <= NEWS_MAX)
             for ids in _pages(missing, OPERATIONS_PER_MESSAGE_MAX):
@@ -245,15 +247,13 @@ class Exchange:
                 run.ready.append(partial(self._send, run, request, messages.PushOpsReply, self._pushed))
         if Space.RECORDS in sessions:
             session = sessions[Space.RECORDS]
-            ids = [id for id in session.missing if self._book.by_id(id) is None]
             mine = [record for record in map(self._book.by_id, session.surplus) if record is not None]
-            requests = [messages.Records(ids=tuple(page)) for page in _pages(ids, RECORDS_PER_MESSAGE_MAX)]
-            for page in _pages(mine, RECORDS_PER_MESSAGE_MAX):
-                requests.append(messages.Records(records=tuple(record.encoded for record in page)))
-            for request in requests:
-                run.ready.append(
-                    partial(self._send, run, request, messages.RecordsReply, self._got_records)
-                )
+            encoded = [record.encoded for record in mine]
+            wanted = _pages(list(session.missing), RECORDS_PER_MESSAGE_MAX)
+            given = _pages(encoded, RECORDS_PER_MESSAGE_MAX)
+            for ids, records in zip_longest(wanted, given, fillvalue=()):
+                request = messages.Records(tuple(records), tuple(ids))
+                run.ready.append(partial(self._send, run, request, messages.RecordsReply, self._got_records))
 
     def _got(self, news: bool, now_ms: int, run: _Run, reply: messages.GetOpsReply) -> None:
         operations = self._intake.read(reply.operations)

@@ -38,7 +38,7 @@ class Index:
     __slots__ = ("_digests", "_ends", "_ids", "_keys")
 
     def __init__(self, items: Iterable[tuple[int, Digest]]) -> None:
-        self._keys = sorted([when.to_bytes(TIME_BYTES, "big") + id for when, id in items])
+        self._keys = sorted([when.to_bytes(TIME_BYTES, "big") + key for when, key in items])
         self._ids = b"".join([key[TIME_BYTES:] for key in self._keys])
         last_bytes = self._ids[DIGEST_BYTES - 1 :: DIGEST_BYTES]
         self._ends = [position + 1 for position, last in enumerate(last_bytes) if last < _CUT_BELOW]
@@ -87,4 +87,4 @@ class Index:
 
         The hashed text has 32 bytes, and a fingerprint's 8 more than a multiple of 32: never the same.
         """
-        return [keyed(key, id, length=SHORT_ID_BYTES) for id in self.ids(start, stop)]
+        return [keyed(key, one, length=SHORT_ID_BYTES) for one in self.ids(start, stop)]

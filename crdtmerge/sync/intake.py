@@ -46,7 +46,7 @@ class Intake:
         """R(S), to be reconciled; built when it is asked for and the set has changed."""
         root = self.view.state_root
         if self._index is None or self._index[0] != root:
-            operations = (self.ops.get(id) for id in self.view.state)
+            operations = map(self.ops.get, self.view.state)
             self._index = root, Index((op.created_ms, op.id) for op in operations if op is not None)
         return self._index[1]
 

@@ -18,7 +18,7 @@ What the bytes inside mean (operations, records, payloads) is checked by those w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -42,8 +42,8 @@ INVITE_PROOF_BYTES: Final = 96
 META_CHUNK_BYTES_MAX: Final = MIB
 """One piece of a manifest or of a block list."""
 
-META_BYTES_MAX: Final = {"manifest": MANIFEST_BYTES_MAX, "tensor": 512 * MIB}
-"""512 MiB of digests are the blocks of a tensor of TENSOR_BYTES_MAX."""
+META_BYTES_MAX: Final = MANIFEST_BYTES_MAX
+"""A whole manifest or block list: as digests, the blocks of a tensor of 2 TiB."""
 
 RECORDS_PER_MESSAGE_MAX: Final = 256
 """Records in one message: 256 · 4 KiB stay below MESSAGE_BYTES_MAX."""
@@ -277,7 +277,7 @@ class GetMeta:
 
     def __post_init__(self) -> None:
         _exactly("digest", self.digest, DIGEST_BYTES)
-        _size("offset", self.offset, META_BYTES_MAX[self.kind.value])
+        _size("offset", self.offset, META_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +288,7 @@ class GetMetaReply:
     chunk: bytes = b""
 
     def __post_init__(self) -> None:
-        _size("total", self.total, META_BYTES_MAX["tensor"])
+        _size("total", self.total, META_BYTES_MAX)
         _at_most("chunk", self.chunk, META_CHUNK_BYTES_MAX)
 
 
@@ -297,19 +297,6 @@ Reply: TypeAlias = (
     "HelloReply | ReconcileReply | PushOpsReply | GetOpsReply | RecordsReply | HaveReply | GetBlockReply"
     " | GetMetaReply"
 )
-
-
-def content_bytes(message: Request | Reply) -> int:
-    """Return the size of what a message carries, without framing: what simulations and metrics count."""
-    return sum(_content_bytes(getattr(message, field.name)) for field in fields(message))
-
-
-def _content_bytes(value: object) -> int:
-    if isinstance(value, bytes):
-        return len(value)
-    if isinstance(value, tuple):
-        return sum(len(item) for item in value)
-    return 0 if value is None else 4
 
 
 def _exactly(what: str, value: bytes, length: int) -> None:

@@ -15,14 +15,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from crdtmerge.digest import Digest
+from crdtmerge.errors import MalformedError, NotYetError, PolicyError
 from crdtmerge.keys import NodeId
-from crdtmerge.op import Operation, Role
+from crdtmerge.op import Admit, Ban, Operation, Role, Unban
 from crdtmerge.opset import OpSet
+from crdtmerge.sync import invite, messages
+from crdtmerge.sync.book import AddressBook
 from crdtmerge.sync.chance import Chance
 from crdtmerge.sync.config import Config
-from crdtmerge.sync.events import Content, Failure, Output
+from crdtmerge.sync.contacts import Contacts
+from crdtmerge.sync.events import (
+    AdmissionWanted,
+    Changed,
+    Content,
+    Failure,
+    Output,
+    StoreOperations,
+    StoreRecord,
+)
+from crdtmerge.sync.exchange import Exchange
+from crdtmerge.sync.gossip import Gossip
+from crdtmerge.sync.intake import Intake
 from crdtmerge.sync.messages import Reply, Request
+from crdtmerge.sync.meta import Server
+from crdtmerge.sync.port import Port
 from crdtmerge.sync.records import NodeRecord
+from crdtmerge.sync.transfer import Transfer
 from crdtmerge.visible import View
 
 
@@ -39,6 +58,9 @@ class Peer:
         seeds: nodes that are dialled now and then whatever happens; their addresses are the driver's.
         record: this node's own encoded record; empty if it is not reachable.
         records: the stored records of others.
+
+    Raises:
+        RejectedError: if a stored record is damaged.
     """
 
     def __init__(
@@ -53,38 +75,75 @@ class Peer:
         record: bytes = b"",
         records: Iterable[bytes] = (),
     ) -> None:
-        raise NotImplementedError
-
-    key: NodeId
-    ops: OpSet
+        self.key, self.ops = key, ops
+        self._content, self._seeds = content, seeds
+        self._own = NodeRecord.decode(record) if record else None
+        self._stored = [NodeRecord.decode(data) for data in records]
+        self._invites: dict[NodeId, tuple[Role, int]] = {}
+        config = config or Config()
+        self._port = Port(self._ended)
+        self._intake = Intake(ops)
+        self._book = AddressBook(self._is_member)
+        self._known: tuple[Sequence[NodeId], list[NodeId]] = ((), [])
+        self._contacts = Contacts(self._callable, key, seeds, chance=chance, config=config)
+        self._gossip = Gossip(self._port, self._contacts, chance=chance, config=config)
+        self._exchange = Exchange(
+            self._port,
+            self._contacts,
+            self._intake,
+            self._book,
+            self._keep,
+            self._keep_records,
+            me=key,
+            chance=chance,
+            config=config,
+        )
+        self._transfer = Transfer(
+            content,
+            self._port,
+            authors=self._authors,
+            candidates=self._contacts.live,
+            config=config,
+            bytes_max=ops.charter.policy.contribution_bytes_max,
+        )
+        self._server = Server(content)
 
     @property
     def view(self) -> View:
         """What the operations amount to now."""
-        raise NotImplementedError
+        return self._intake.view
 
     @property
     def next_tick_ms(self) -> int | None:
         """When to call `on_tick` next; look again after every event. None before `on_start`."""
-        raise NotImplementedError
+        due = (self._gossip.due_ms, self._exchange.due_ms, self._transfer.due_ms)
+        return min((when for when in due if when is not None), default=None)
 
     def record_of(self, node: NodeId) -> NodeRecord | None:
         """Return the valid record of a member: the addresses to dial and the TLS leaf to pin."""
-        raise NotImplementedError
+        return self._book.get(node)
 
+    @property
     def missing(self) -> int:
-        """Return how many manifests, block lists and blocks are known to be missing; 0 is in sync."""
-        raise NotImplementedError
+        """How many manifests, block lists and blocks are known to be missing; 0 if all is there."""
+        return self._transfer.missing
 
     # --- events -------------------------------------------------------------------------------
 
     def on_start(self, now_ms: int) -> list[Output]:
         """Begin: an exchange soon, and the transfer of what is missing."""
-        raise NotImplementedError
+        self._keep_records(now_ms, self._stored)
+        self._standing_changed(now_ms)
+        self._exchange.schedule(now_ms, soon=True)
+        self._want(now_ms)
+        return self._outputs()
 
     def on_tick(self, now_ms: int) -> list[Output]:
         """Time has come to `next_tick_ms` (calling early or late does no harm)."""
-        raise NotImplementedError
+        self._gossip.tick(now_ms)
+        self._exchange.tick(now_ms)
+        self._transfer.tick(now_ms)
+        return self._outputs()
 
     def on_request(self, now_ms: int, sender: NodeId, request: Request) -> tuple[Reply, list[Output]]:
         """Answer ``sender``, whose identity the driver has proved.
@@ -96,15 +155,24 @@ class Peer:
             RejectedError: if what it sent is refused (nothing was changed).
             StoreError: if stored content cannot be read.
         """
-        raise NotImplementedError
+        if isinstance(request, messages.Hello) and request.invite is not None:
+            reply: Reply = self._welcome(now_ms, sender, request, request.invite)
+        elif self._is_member(sender):
+            reply = self._answer(now_ms, sender, request)
+            self._contacts.ended(now_ms, sender, True)
+        else:
+            raise PolicyError(f"{sender.hex()} is no member")
+        return reply, self._outputs()
 
     def on_reply(self, now_ms: int, call_id: int, reply: Reply) -> list[Output]:
         """A call was answered. A reply of the wrong kind, or with refused content, counts as a failure."""
-        raise NotImplementedError
+        self._port.finish(now_ms, call_id, reply)
+        return self._outputs()
 
     def on_failed(self, now_ms: int, call_id: int, failure: Failure) -> list[Output]:
         """A call was not answered, or with an error; it may have been carried out all the same."""
-        raise NotImplementedError
+        self._port.finish(now_ms, call_id, failure)
+        return self._outputs()
 
     def on_local(self, now_ms: int, operations: Iterable[Operation]) -> list[Output]:
         """Operations of this home: signed by its key, or stored by another process; they are pushed.
@@ -112,16 +180,139 @@ class Peer:
         Raises:
             RejectedError: if one does not verify, or is of another federation (nothing was changed).
         """
-        raise NotImplementedError
+        self._keep(now_ms, self._intake.verified(operations), None, True)
+        return self._outputs()
 
     def on_stored(self, now_ms: int) -> list[Output]:
         """Content was stored by somebody else (a file was added): look again at what is missing."""
-        raise NotImplementedError
+        self._transfer.look_again(now_ms)
+        return self._outputs()
+
+    def on_lost(self, now_ms: int) -> list[Output]:
+        """Stored content is gone, or was found damaged and discarded: fetch it again."""
+        self._transfer.look_again(now_ms, lost=True)
+        return self._outputs()
 
     def on_record(self, now_ms: int, data: bytes) -> list[Output]:
-        """This node's own record was renewed (new address, new TLS leaf): keep it and spread it."""
-        raise NotImplementedError
+        """This node's own record was renewed (new address, new TLS leaf): keep it and spread it.
 
-    def on_invite(self, invite: NodeId, role: Role, *, expires_ms: int) -> None:
+        Raises:
+            MalformedError: if it is another node's, or otherwise refused.
+        """
+        record = NodeRecord.decode(data)
+        if record.node != self.key:
+            raise MalformedError(f"a record of {record.node.hex()}, wanted one of {self.key.hex()}")
+        self._own = record
+        self._keep_records(now_ms, [record])
+        return self._outputs()
+
+    def on_invite(self, key: NodeId, role: Role, *, expires_ms: int) -> None:
         """Remember an open invite by the public half of its key; call again after a restart."""
-        raise NotImplementedError
+        self._invites[key] = role, expires_ms
+
+    # --- answering ----------------------------------------------------------------------------
+
+    def _answer(self, now_ms: int, sender: NodeId, request: Request) -> Reply:
+        blocks = self._content.blocks
+        match request:
+            case messages.Hello():
+                records = [NodeRecord.decode(request.record)] if request.record else []
+                reply = self._exchange.greet(request)
+                self._keep_records(now_ms, records)
+                return reply
+            case messages.Reconcile():
+                return self._exchange.answer(request)
+            case messages.PushOps():
+                new = self._intake.read(request.operations)
+                return messages.PushOpsReply(self._keep(now_ms, new, sender, request.news))
+            case messages.GetOps():
+                held = map(self.ops.get, request.ids)
+                return messages.GetOpsReply(tuple(op.encoded for op in held if op is not None))
+            case messages.Records():
+                self._keep_records(now_ms, [NodeRecord.decode(data) for data in request.records])
+                found = map(self._book.by_id, request.ids)
+                return messages.RecordsReply(tuple(record.encoded for record in found if record is not None))
+            case messages.Have():
+                bits = sum(blocks.has(digest) << i for i, digest in enumerate(request.digests))
+                return messages.HaveReply(bits.to_bytes(-(-len(request.digests) // 8), "little"))
+            case messages.GetBlock():
+                return messages.GetBlockReply(self._block(request.digest))
+            case messages.GetMeta():
+                return self._server.answer(request)
+
+    def _block(self, digest: Digest) -> bytes | None:
+        try:
+            return self._content.blocks.get(digest)
+        except NotYetError:
+            return None
+
+    def _welcome(self, now_ms: int, sender: NodeId, hello: messages.Hello, proof: bytes) -> Reply:
+        """Answer a newcomer who proves an invite, and ask the driver to admit it; it may ask twice."""
+        authority = self.view.authority
+        reply = self._exchange.greet(hello, genesis=self.ops.genesis.encoded)
+        if not authority.is_member(sender):
+            key = invite.check(proof, federation=self.ops.federation, node=sender)
+            role, expires_ms = self._invites.get(key, (None, 0))
+            if role is None or expires_ms <= now_ms or authority.is_banned(sender):
+                raise PolicyError(f"{sender.hex()} holds no open invite")
+            if not authority.is_admin(self.key):
+                raise PolicyError("this node may admit nobody")
+            del self._invites[key]
+            self._port.emit(AdmissionWanted(sender, role, key))
+        return reply
+
+    # --- what follows from what -----------------------------------------------------------------
+
+    def _keep(self, now_ms: int, operations: list[Operation], sender: NodeId | None, news: bool) -> int:
+        before = self.view
+        kept = self._intake.take(operations)
+        if not kept:
+            return 0
+        self._port.emit(StoreOperations(tuple(kept)))
+        self._port.emit(Changed(self.view.state_root, self.view.root))
+        if news:
+            self._gossip.add(now_ms, kept, sender)
+        if any(isinstance(operation.body, (Admit, Ban, Unban)) for operation in kept):
+            self._standing_changed(now_ms)
+        if self.view.root != before.root:
+            self._want(now_ms)
+        return len(kept)
+
+    def _keep_records(self, now_ms: int, records: Iterable[NodeRecord]) -> int:
+        new = [record for record in records if self._book.offer(record, now_ms)]
+        for record in new:
+            self._port.emit(StoreRecord(record.node, record.encoded))
+        return len(new)
+
+    def _standing_changed(self, now_ms: int) -> None:
+        """Somebody was admitted or banned."""
+        self._book.prune(now_ms)
+        self._contacts.forget(self._is_member)
+        self._known = ((), [])
+        if self._own is not None:
+            self._keep_records(now_ms, [self._own])
+
+    def _want(self, now_ms: int) -> None:
+        base = self.ops.charter.base
+        self._transfer.want(now_ms, [*([] if base is None else [base]), *self.view.contributions])
+
+    def _callable(self) -> Sequence[NodeId]:
+        """Return members that can be called, ascending: those with a record, and seeds."""
+        nodes = self._book.nodes
+        if self._known[0] is not nodes:
+            members = [node for node in self._seeds if self._is_member(node)]
+            self._known = nodes, sorted({*nodes, *members})
+        return self._known[1]
+
+    def _is_member(self, node: NodeId) -> bool:
+        return self.view.authority.is_member(node)
+
+    def _authors(self, contribution: Digest) -> Sequence[NodeId]:
+        return self.view.authors(contribution)
+
+    def _ended(self, now_ms: int, node: NodeId, answered: bool) -> None:
+        self._contacts.ended(now_ms, node, answered)
+
+    def _outputs(self) -> list[Output]:
+        self._transfer.flushed()
+        return self._port.take()

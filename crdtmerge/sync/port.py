@@ -17,6 +17,7 @@ from crdtmerge.sync.messages import Reply, Request
 
 R = TypeVar("R", bound=Reply)
 
+
 class Port:
     """The outputs of one event, and the calls under way.
 
@@ -27,7 +28,7 @@ class Port:
     def __init__(self, ended: Callable[[int, NodeId, bool], None]) -> None:
         self._ended = ended
         self._outputs: list[Output] = []
-        self._calls: dict[int, tuple[Call, type[Reply], Callable[[int, Any], None]]] = {}
+        self._calls: dict[int, tuple[Call, type[Any], Callable[[int, Any], None]]] = {}
         self._next_id = 1
 
     def emit(self, output: Output) -> None:

@@ -246,7 +246,7 @@ class Session:
                 ids = self._index.ids(*listed)
                 if len(found.lacks) != -(-len(ids) // 8):
                     raise MalformedError(f"an answer of {len(found.lacks)} bytes of bits to {len(ids)} ids")
-                self.surplus.update((id, None) for i, id in enumerate(ids) if found.lacks_at(i))
-                self.missing.update((Digest(id), None) for id in found.ids)
+                self.surplus.update((key, None) for i, key in enumerate(ids) if found.lacks_at(i))
+                self.missing.update((Digest(key), None) for key in found.ids)
             case _:
                 raise MalformedError(f"an answer of the wrong kind: {type(said.body).__name__}")

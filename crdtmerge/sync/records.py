@@ -29,7 +29,9 @@ VERSION: Final = 1
 
 _PURPOSE: Final = "node record"
 _TIME_MAX: Final = (1 << 63) - 1
-_ADDRESS: Final = re.compile(r"(?P<host>[0-9A-Za-z.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[1-9][0-9]{0,4})")
+_ADDRESS: Final = re.compile(
+    r"(?P<host>[0-9A-Za-z.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[1-9][0-9]{0,4})"
+)
 _LOCAL_NAMES: Final = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 

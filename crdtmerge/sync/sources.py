@@ -1,21 +1,25 @@
 """Whom to fetch from: how much of it at a time, and what each source was found to hold.
 
-A window of calls per source grows by one with every piece that arrives and halves with every time-out. A
-source that served a wrong block is none for an hour: its bytes were checked, so it cost one transfer.
+The window of calls under way with a source grows by one with every piece that arrives, and halves with
+every time-out. A source that served wrong bytes is none for an hour: they were checked, so they cost one
+transfer and no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from crdtmerge.digest import Digest
 from crdtmerge.keys import NodeId
 from crdtmerge.sync.config import Config
+from crdtmerge.sync.events import Failure
 from crdtmerge.sync.wants import Piece
 
-SOURCES_MAX = 8
-"""Nodes that blocks are fetched from at a time."""
+SOURCES_MAX: Final = 8
+"""Nodes that are fetched from at a time."""
 
 
 @dataclass
@@ -25,70 +29,109 @@ class Source:
     Attributes:
         node: which.
         window: calls that may be under way with it.
-        in_flight: pieces asked of it.
         has: wanted blocks that it holds.
-        asked: wanted blocks that it was asked about since the last look.
-        lacks: manifests and block lists that it did not hold when asked.
-        asking: whether it is being asked what it has.
+        asked: wanted blocks that it was asked about since the last look around.
+        lacks: manifests and block lists that it did not give since then.
+        asking: whether a question what it has is under way.
     """
 
     node: NodeId
     window: int
-    in_flight: set[Piece] = field(default_factory=set)
     has: set[Digest] = field(default_factory=set)
     asked: set[Digest] = field(default_factory=set)
     lacks: set[Piece] = field(default_factory=set)
     asking: bool = False
 
-    @property
-    def room(self) -> int:
-        """How many more calls may be made to it."""
-        return self.window - len(self.in_flight)
+    def holds(self, piece: Piece) -> bool:
+        """Whether it is worth asking for a piece: a block that it said it has, or anything else untried."""
+        return piece.digest in self.has if piece.is_block else piece not in self.lacks
+
+    def failed(self, piece: Piece) -> None:
+        """It did not give a piece: do not ask again before the next look around."""
+        self.has.discard(piece.digest)
+        self.lacks.add(piece)
 
 
 class Sources:
-    """The sources in use, and the nodes that are none.
-
-    Args:
-        config: bounds.
-    """
+    """The sources in use, the calls under way with them, and the nodes that are none."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._banned_until_ms: dict[NodeId, int] = {}
-        self.by_node: dict[NodeId, Source] = {}
+        self._by_node: dict[NodeId, Source] = {}
+        self._under_way: Counter[NodeId] = Counter()
+        self._asked: dict[Piece, set[NodeId]] = {}
 
-    def __iter__(self) -> Iterable[Source]:  # type: ignore[override]
-        return iter(self.by_node.values())
+    @property
+    def all(self) -> list[Source]:
+        """The sources, the preferred first."""
+        return list(self._by_node.values())
 
-    def choose(self, now_ms: int, candidates: Iterable[NodeId]) -> None:
-        """Use the first candidates that are not banned; forget what the others lacked at the last look."""
-        banned = self._banned_until_ms
-        self._banned_until_ms = {node: until for node, until in banned.items() if until > now_ms}
-        chosen = [node for node in dict.fromkeys(candidates) if node not in self._banned_until_ms]
-        kept, self.by_node = self.by_node, {}
-        for node in chosen[:SOURCES_MAX]:
-            source = self.by_node[node] = kept.get(node) or Source(node, self._config.calls_per_peer_max)
+    def choose(self, now_ms: int, preferred: Iterable[NodeId], others: Iterable[NodeId]) -> None:
+        """Look around: use the preferred nodes, those that proved useful, then others.
+
+        What sources lacked is forgotten, so that they are asked again.
+        """
+        self._banned_until_ms = {n: until for n, until in self._banned_until_ms.items() if until > now_ms}
+        others = list(others)
+        useful = [node for node in others if node in self._by_node and self._by_node[node].has]
+        nodes = [n for n in dict.fromkeys([*preferred, *useful, *others]) if n not in self._banned_until_ms]
+        kept = self._by_node
+        self._by_node = {
+            node: kept.get(node) or Source(node, self._config.calls_per_peer_max)
+            for node in nodes[:SOURCES_MAX]
+        }
+        for source in self._by_node.values():
             source.asked = set(source.has)
             source.lacks.clear()
-
-    def succeeded(self, source: Source) -> None:
-        """A piece arrived."""
-        source.window = min(source.window + 1, self._config.calls_per_peer_max)
-
-    def timed_out(self, source: Source) -> None:
-        """A call was not answered."""
-        source.window = max(source.window // 2, 1)
 
     def ban(self, now_ms: int, node: NodeId) -> None:
         """Take nothing more from a node for a while."""
         self._banned_until_ms[node] = now_ms + self._config.block_ban_ms
-        self.by_node.pop(node, None)
+        self._by_node.pop(node, None)
 
-    def rarity(self) -> Mapping[Digest, int]:
-        """Return how many sources hold each block; blocks that none holds are left out."""
-        counts: dict[Digest, int] = {}
-        for source in self.by_node.values():
-            for block in source.has:
-                counts[block] = counts.get(block, 0) + 1
-        return counts
+    def asked(self, piece: Piece) -> int:
+        """Of how many nodes a piece is being asked."""
+        return len(self._asked.get(piece, ()))
+
+    def pick(self, piece: Piece) -> Source | None:
+        """Return the source with the most room that may hold a piece and is not being asked for it."""
+        if self._under_way.total() >= self._config.calls_max:
+            return None
+        asked = self._asked.get(piece, ())
+        able = [s for s in self.all if s.holds(piece) and s.node not in asked and self._room(s) > 0]
+        return max(able, key=self._room, default=None)
+
+    def begin(self, source: Source, piece: Piece) -> None:
+        """A call for a piece was made."""
+        self._under_way[source.node] += 1
+        self._asked.setdefault(piece, set()).add(source.node)
+
+    def end(self, node: NodeId, piece: Piece, failure: Failure | None) -> None:
+        """That call ended."""
+        self._under_way[node] -= 1
+        self._asked[piece].discard(node)
+        if not self._asked[piece]:
+            del self._asked[piece]
+        source = self._by_node.get(node)
+        if source is None:
+            return
+        if failure is None:
+            source.window = min(source.window + 1, self._config.calls_per_peer_max)
+        else:
+            source.window = max(source.window // 2, 1)
+            if failure is not Failure.TIMEOUT:  # which took its time, so asking again is no busy loop
+                source.failed(piece)
+
+    def stored(self, piece: Piece) -> None:
+        """Nobody needs to be asked for a piece any more."""
+        for source in self._by_node.values():
+            source.has.discard(piece.digest)
+            source.asked.discard(piece.digest)
+
+    def rarity(self) -> Counter[Digest]:
+        """Return how many sources hold each block."""
+        return Counter(block for source in self._by_node.values() for block in source.has)
+
+    def _room(self, source: Source) -> int:
+        return source.window - self._under_way[source.node]

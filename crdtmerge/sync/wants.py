@@ -12,16 +12,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from crdtmerge.digest import Digest
-from crdtmerge.errors import NotYetError
+from crdtmerge.digest import DIGEST_BYTES, Digest
+from crdtmerge.dtypes import DType
+from crdtmerge.errors import LimitError, NotYetError
 from crdtmerge.manifest import Manifest, Tensor
 from crdtmerge.sync.events import Content
+from crdtmerge.sync.messages import META_BYTES_MAX
 
-WINDOW: Final = 256
+WINDOW: Final = 128
 """Pieces that one job wants at a time."""
 
 LOOKUPS_MAX: Final = 4096
@@ -36,19 +38,31 @@ class Kind(IntEnum):
     BLOCK = 2
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """Something that can be fetched by its digest.
 
     Attributes:
         kind: what it is.
         digest: of the manifest, of the tensor (its root) or of the block.
-        tensor: for a block list, the tensor as its manifest has it.
+        dtype, shape: for a block list, of its tensor as the manifest has it. Part of the identity: a
+            manifest that lies about a tensor must not spoil an honest one's.
     """
 
     kind: Kind
     digest: Digest
-    tensor: Tensor | None = field(default=None, compare=False)
+    dtype: DType | None = None
+    shape: tuple[int, ...] = ()
+
+    @property
+    def is_block(self) -> bool:
+        """Whether it is a block."""
+        return self.kind is Kind.BLOCK
+
+    @property
+    def order(self) -> tuple[int, Digest, str, tuple[int, ...]]:
+        """What to sort by."""
+        return self.kind, self.digest, self.dtype.code if self.dtype else "", self.shape
 
 
 class Job:
@@ -57,6 +71,8 @@ class Job:
     Args:
         contribution: digest of its manifest.
         content: what is stored.
+        now_ms: when it begins.
+        bytes_max: size beyond which it is refused.
 
     Attributes:
         wanted: pieces that are absent; ordered, the values mean nothing.
@@ -65,26 +81,28 @@ class Job:
         progress_ms: when something of it last arrived.
     """
 
-    def __init__(self, contribution: Digest, content: Content, *, now_ms: int) -> None:
+    def __init__(
+        self, contribution: Digest, content: Content, *, now_ms: int, bytes_max: int | None = None
+    ) -> None:
         self.contribution = contribution
         self.wanted: dict[Piece, None] = {}
         self.manifest: Manifest | None = None
         self.empty: list[Tensor] = []
         self.progress_ms = now_ms
-        self._content = content
+        self._content, self._bytes_max = content, bytes_max
         self._tensors: deque[Tensor] = deque()
         self._lists: deque[Iterator[Digest]] = deque()
         self._begun = False
 
     @property
-    def done(self) -> bool:
-        """Whether nothing is missing."""
-        return self.manifest is not None and not (self.wanted or self._tensors or self._lists)
-
-    @property
     def walked(self) -> bool:
         """Whether all that is missing is in `wanted`."""
         return self._begun and not (self._tensors or self._lists)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is missing."""
+        return self.walked and not self.wanted
 
     def fill(self, fresh: Set[Piece]) -> bool:
         """Walk on until the window is full, the end is reached or enough was looked up.
@@ -94,13 +112,12 @@ class Job:
 
         Returns:
             Whether a further call would get further.
+
+        Raises:
+            LimitError: if the contribution, or one tensor of it, is too large.
         """
-        if not self._begun:
-            self._begun = True
-            try:
-                self.begin(self._content.manifest(self.contribution))
-            except NotYetError:
-                self._want(Piece(Kind.MANIFEST, self.contribution), fresh)
+        if not self._begun and not self._begin():
+            return False
         for _ in range(LOOKUPS_MAX):
             if len(self.wanted) >= WINDOW or self.walked:
                 return False
@@ -115,15 +132,8 @@ class Job:
                 try:
                     self._lists.append(iter(self._content.block_list(tensor.root)))
                 except NotYetError:
-                    self._want(Piece(Kind.TENSOR, tensor.root, tensor), fresh)
+                    self._want(Piece(Kind.TENSOR, tensor.root, tensor.dtype, tensor.shape), fresh)
         return True
-
-    def begin(self, manifest: Manifest) -> None:
-        """Walk this manifest, which is stored or about to be."""
-        self.manifest = manifest
-        by_root = {tensor.root: tensor for tensor in manifest.tensors + manifest.evidence}
-        self._tensors.extend(tensor for tensor in by_root.values() if tensor.bytes)
-        self.empty.extend(tensor for tensor in by_root.values() if not tensor.bytes)
 
     def arrived(self, piece: Piece, blocks: tuple[Digest, ...] = (), *, now_ms: int) -> bool:
         """Note that a piece was stored, a block list with its blocks; return whether it was wanted."""
@@ -138,6 +148,26 @@ class Job:
     def __len__(self) -> int:
         """How much is known to be missing: at least 1 until the job is done."""
         return 0 if self.done else len(self.wanted) + len(self._tensors) + len(self._lists) or 1
+
+    def _begin(self) -> bool:
+        if self.manifest is None:
+            try:
+                self.manifest = self._content.manifest(self.contribution)
+            except NotYetError:
+                self._want(Piece(Kind.MANIFEST, self.contribution), frozenset())
+                return False
+        if self._bytes_max is not None and self.manifest.content_bytes > self._bytes_max:
+            raise LimitError(
+                f"a contribution of {self.manifest.content_bytes} bytes, at most {self._bytes_max} are merged"
+            )
+        by_root = {tensor.root: tensor for tensor in self.manifest.tensors + self.manifest.evidence}
+        for tensor in by_root.values():
+            if tensor.blocks * DIGEST_BYTES > META_BYTES_MAX:
+                raise LimitError(f"tensor {tensor.name} of {tensor.bytes} bytes has too long a block list")
+        self._tensors.extend(tensor for tensor in by_root.values() if tensor.bytes)
+        self.empty.extend(tensor for tensor in by_root.values() if not tensor.bytes)
+        self._begun = True
+        return True
 
     def _want(self, piece: Piece, fresh: Set[Piece]) -> None:
         if piece not in fresh:

@@ -95,7 +95,7 @@ def disjoint(values: Sequence[Tensor], weights: Sequence[Fraction], elected: Ten
         rule: ``mean``: ``Σ wᵢ xᵢ / Σ wᵢ`` over those that agree (a divisor of 0 counts as 1); ``sum``:
             ``Σ wᵢ xᵢ``; ``max``: the ``wᵢ xᵢ`` of largest magnitude.
     """
-    agree = [(x * elected * _signum(w) > 0).double() for x, w in zip(values, weights, strict=True)]
+    agree = [_agreeing(x, w, elected) for x, w in zip(values, weights, strict=True)]
     chosen = [masked(x, mask) for x, mask in zip(values, agree, strict=True)]
     if rule == "sum":
         return positive_zero(weighted_sum(chosen, weights))
@@ -107,5 +107,7 @@ def disjoint(values: Sequence[Tensor], weights: Sequence[Fraction], elected: Ten
     return positive_zero(weighted_sum(chosen, parts) / (divisor + (divisor == 0)))
 
 
-def _signum(number: Fraction) -> int:
-    return (number > 0) - (number < 0)
+def _agreeing(x: Tensor, weight: Fraction, elected: Tensor) -> Tensor:
+    """Return 1.0 where ``weight · x`` has the elected sign, else 0.0; the product itself might vanish."""
+    agreement = x * elected if weight > 0 else x * (-elected if weight else 0.0)
+    return agreement.gt_(0)

@@ -85,7 +85,7 @@ def test_a_node_that_fails_to_start_is_reported_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Stub, "script", BROKEN)
-    with Stub(tmp_path) as nodes, pytest.raises(DemoError, match=r"a did not begin to serve(.|\n)*no disk"):
+    with Stub(tmp_path) as nodes, pytest.raises(DemoError, match=r"a ended before it served(.|\n)*no disk"):
         nodes.serve("a")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from house.tree import ROOT, packages, report
 
 
@@ -20,7 +21,9 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     source = folder / "source"  # a build leaves files behind, and finds those of earlier ones
     source.mkdir()
     for name in ("crdtmerge", "node", "simulations", "strategies"):
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for name in ("LICENSE", "NOTICE", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
@@ -40,7 +43,10 @@ def test_a_wheel_holds_every_file_of_every_package_and_no_other(names: set[str])
     content = {name for name in names if ".dist-info/" not in name}
     report(
         [
-            *(f"{wanted[name].relative_to(ROOT)}:1: is not in the wheel" for name in sorted(set(wanted) - content)),
+            *(
+                f"{wanted[name].relative_to(ROOT)}:1: is not in the wheel"
+                for name in sorted(set(wanted) - content)
+            ),
             *(f"{name} is in the wheel, but not in the tree" for name in sorted(content - set(wanted))),
         ],
         "name its pattern in tool.setuptools.package-data in pyproject.toml, or move it out of the package",

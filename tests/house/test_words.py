@@ -36,9 +36,19 @@ RULES: Final = (
         "*.py",
         ("node/driver.py",),
     ),
-    Rule(r"#\s?(?:TODO|FIXME|XXX|HACK)\b", "do it now, or leave it out; later work has no place in the code", "*.py"),
-    Rule(r"\bNotImplementedError\b", "leave out what is not there, or use an abstract method or a Protocol", "*.py"),
+    Rule(
+        r"#\s?(?:TODO|FIXME|XXX|HACK)\b",
+        "do it now, or leave it out; later work has no place in the code",
+        "*.py",
+    ),
+    Rule(
+        r"\bNotImplementedError\b",
+        "leave out what is not there, or use an abstract method or a Protocol",
+        "*.py",
+    ),
 )
+
+SILENCERS: Final = {"importorskip", "skip", "skipif", "xfail"}
 
 
 def test_no_line_breaks_a_rule_of_the_house() -> None:
@@ -69,7 +79,7 @@ def test_no_test_is_skipped_or_expected_to_fail_without_a_reason() -> None:
 def _unreasoned(tree: ast.Module) -> Iterator[tuple[str, int]]:
     called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Attribute) or node.attr not in {"skip", "skipif", "xfail", "importorskip"}:
+        if not isinstance(node, ast.Attribute) or node.attr not in SILENCERS:
             continue
         if ast.unparse(node.value) not in {"pytest", "pytest.mark", "mark"}:
             continue

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-TEXT: Final = set(".cfg .css .html .js .json .md .proto .py .pyi .sh .toml .txt .yaml .yml".split())
+BINARY: Final = {".npz", ".safetensors", ".png"}
 
 
 @cache
@@ -56,7 +56,7 @@ def ignored(name: str) -> bool:
 def texts() -> Iterator[Path]:
     """Every text file of the project that a person wrote."""
     for path in sorted(_files(ROOT)):
-        if path.suffix in TEXT or not path.suffix or path.name.startswith("."):
+        if path.suffix not in BINARY:
             yield path
 
 

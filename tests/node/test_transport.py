@@ -10,7 +10,17 @@ import grpc
 import node_harness as harness
 import pytest
 from grpc_health.v1 import health_pb2
-from node_harness import PUSH, Echo, calling, credentials, raw_channel, run, serving, signing_key
+from node_harness import (
+    PUSH,
+    Echo,
+    calling,
+    connect_proxy,
+    credentials,
+    raw_channel,
+    run,
+    serving,
+    signing_key,
+)
 
 from crdtmerge.errors import UsageError
 from crdtmerge.limits import MESSAGE_BYTES_MAX
@@ -68,6 +78,15 @@ def test_a_stranger_with_the_authoritys_key_is_refused_on_every_call() -> None:
         assert echo.seen == []
 
     run(story())
+
+
+def test_a_stranger_is_refused_before_its_request_is_read() -> None:
+    async def story() -> None:
+        async with serving(members(1)) as contact, raw_channel(credentials(2), contact) as channel:
+            silent = channel.stream_unary(PUSH_OPS)(timeout=30)
+            assert await silent.code() is grpc.StatusCode.PERMISSION_DENIED
+
+    run(story(), seconds=5)
 
 
 def test_only_hello_is_open_to_a_newcomer_and_only_with_an_invitation() -> None:
@@ -235,7 +254,7 @@ def test_a_handler_that_takes_too_long_is_cut_off(monkeypatch: pytest.MonkeyPatc
 def test_a_call_whose_request_never_comes_holds_its_place_for_the_deadline_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("crdtmerge.node.guard.CALL_S", -0.5)  # one second less than the grace of it
+    monkeypatch.setattr("crdtmerge.node.guard.CALL_S", 0.5)
 
     async def story() -> None:
         async with (
@@ -247,7 +266,7 @@ def test_a_call_whose_request_never_comes_holds_its_place_for_the_deadline_only(
             with pytest.raises(grpc.aio.AioRpcError, match="RESOURCE_EXHAUSTED"):
                 await _push_until_refused(other)
             await _push_until_accepted(other)
-            assert not stuck.done()
+            assert await stuck.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
     run(story())
 
@@ -256,6 +275,7 @@ async def _push_until_refused(channel: grpc.aio.Channel) -> None:
     async with asyncio.timeout(5):
         while True:
             await channel.unary_unary(PUSH_OPS)(b"", timeout=5)
+            await asyncio.sleep(0.01)
 
 
 async def _push_until_accepted(channel: grpc.aio.Channel) -> None:
@@ -362,6 +382,25 @@ def test_no_more_than_a_few_connections_stay_open() -> None:
                     PUSH,
                 )
             assert client.connections <= CHANNELS_MAX
+
+    run(story())
+
+
+def test_every_connection_goes_through_the_proxy_even_where_the_environment_exempts_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    monkeypatch.delenv("no_grpc_proxy", raising=False)
+
+    async def story() -> None:
+        async with serving(members(1, 2)) as contact, connect_proxy() as (proxy, asked):
+            async with calling(credentials(2), proxy=proxy) as client:
+                assert await client.call(contact, PUSH) == m.PushOpsReply(0)
+            assert asked == [f"CONNECT {contact.addresses[0]} HTTP/1.1"]
+            monkeypatch.setenv("grpc_proxy", proxy)
+            async with calling(credentials(2)) as client:
+                assert await client.call(contact, PUSH) == m.PushOpsReply(0)
+            assert len(asked) == 1
 
     run(story())
 

@@ -36,9 +36,9 @@ EXAMPLES = [
     messages.GetBlockReply(None),
     messages.GetBlockReply(b""),
     messages.GetBlockReply(bytes(1 << 20)),
-    messages.GetMeta(messages.Meta.TENSOR, Digest(b"d" * 32), 1 << 29),
+    messages.GetMeta(messages.Meta.TENSOR, Digest(b"d" * 32), 1 << 25),
     messages.GetMetaReply(0),
-    messages.GetMetaReply(1 << 29, b"chunk"),
+    messages.GetMetaReply(1 << 26, b"chunk"),
 ]
 
 

@@ -118,7 +118,7 @@ def test_a_retract_by_a_stranger_is_refused_and_says_who_may() -> None:
     alice, bob = pair()
     digest = alice.contribute(model(1))
     bob.join(alice)
-    with pytest.raises(PermissionDeniedError, match="not by this node .* Its author can retract it"):
+    with pytest.raises(PermissionDeniedError, match=r"not by this node .* Its author can retract it"):
         bob.retract(digest)
 
 
@@ -232,7 +232,11 @@ def test_content_that_has_not_arrived_is_named_before_any_work() -> None:
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [
-        (lambda s: s["b"].__setitem__(3, float("inf")), NonFiniteError, "b holds NaN or infinity at flat index 3"),
+        (
+            lambda s: s["b"].__setitem__(3, float("inf")),
+            NonFiniteError,
+            "b holds NaN or infinity at flat index 3",
+        ),
         (lambda s: s.pop("b"), ShapeMismatchError, "b is missing"),
         (lambda s: s.update(b=torch.zeros(31)), ShapeMismatchError, r"b has shape \[31\], wanted \[30\]"),
         (lambda s: s.update(b=s["b"].half()), ShapeMismatchError, "b has dtype F16, wanted F32"),

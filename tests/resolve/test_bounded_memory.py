@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-
 _SCRIPT = textwrap.dedent(
     """
     import resource, sys

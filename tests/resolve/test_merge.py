@@ -40,7 +40,11 @@ def same(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(
         one[k].dtype == other[k].dtype
         and one[k].shape == other[k].shape
-        and one[k].contiguous().view(-1).view(torch.uint8).equal(other[k].contiguous().view(-1).view(torch.uint8))
+        and one[k]
+        .contiguous()
+        .view(-1)
+        .view(torch.uint8)
+        .equal(other[k].contiguous().view(-1).view(torch.uint8))
         for k in one
     )
 

@@ -55,7 +55,10 @@ def test_the_record_says_what_the_model_was_made_of(replica: Replica) -> None:
 
 
 def test_publishing_twice_gives_the_same_bytes(replica: Replica, tmp_path: Path) -> None:
-    first, second = replica.resolve(tmp_path / "a"), replica.resolve(tmp_path / "b", threads=3, budget_bytes=1)
+    first, second = (
+        replica.resolve(tmp_path / "a"),
+        replica.resolve(tmp_path / "b", threads=3, budget_bytes=1),
+    )
     assert first.result.digest == second.result.digest
     assert (tmp_path / "a" / MODEL).read_bytes() == (tmp_path / "b" / MODEL).read_bytes()
     assert (tmp_path / "a" / RECORD).read_bytes() == (tmp_path / "b" / RECORD).read_bytes()

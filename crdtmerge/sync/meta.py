@@ -1,0 +1,121 @@
+"""Manifests and block lists travel in pieces; here they are put together, and cut.
+
+Pieces may come from several sources. The whole is checked against its digest at the end; if it is wrong
+and came from several, nobody can be blamed, so it is fetched again from one source alone.
+
+A block list that does not fit its tensor's root may be the fault of the manifest that claims dtype and
+shape; only of a manifest, which is a digest of bytes alone, a wrong one proves that its source lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from crdtmerge.digest import DIGEST_BYTES, Digest, Domain, digest
+from crdtmerge.dtypes import DType
+from crdtmerge.errors import DigestMismatchError, MalformedError, NotYetError
+from crdtmerge.keys import NodeId
+from crdtmerge.manifest import Manifest, tensor_root
+from crdtmerge.sync.events import Content
+from crdtmerge.sync.messages import META_CHUNK_BYTES_MAX, GetMeta, GetMetaReply, Meta
+from crdtmerge.sync.wants import Kind, Piece
+
+
+class Assembly:
+    """A manifest or block list that is being put together.
+
+    Args:
+        piece: which.
+
+    Attributes:
+        sources: who contributed so far.
+        alone: whether one source has to give everything, since a mixture turned out wrong.
+    """
+
+    def __init__(self, piece: Piece) -> None:
+        self.piece = piece
+        self.sources: set[NodeId] = set()
+        self.alone = False
+        self._data = bytearray()
+
+    @property
+    def request(self) -> GetMeta:
+        """What to ask for next."""
+        kind = Meta.MANIFEST if self.piece.kind is Kind.MANIFEST else Meta.TENSOR
+        return GetMeta(kind, self.piece.digest, len(self._data))
+
+    def restart(self) -> None:
+        """Forget what came so far."""
+        self._data.clear()
+        self.sources.clear()
+
+    def add(self, source: NodeId, reply: GetMetaReply) -> bytes | None:
+        """Append what a source sent; return the whole, checked, once it is complete.
+
+        Raises:
+            MalformedError, DigestMismatchError: if it is not what was asked for; everything that came so
+                far is forgotten. Unless ``alone`` was set before, another source may be to blame.
+        """
+        if self.alone and self.sources - {source}:
+            self.restart()
+        self.sources.add(source)
+        try:
+            return self._add(reply)
+        except (MalformedError, DigestMismatchError):
+            self.alone = self.alone or len(self.sources) > 1
+            self.restart()
+            raise
+
+    def _add(self, reply: GetMetaReply) -> bytes | None:
+        size = len(self._data) + len(reply.chunk)
+        if size > reply.total or not reply.chunk:
+            raise MalformedError(f"{len(reply.chunk)} bytes at {len(self._data)} of {reply.total}")
+        self._data += reply.chunk
+        if size < reply.total:
+            return None
+        data = bytes(self._data)
+        dtype = self.piece.dtype
+        got = digest(Domain.MANIFEST, data) if dtype is None else self._root(dtype, data)
+        if got != self.piece.digest:
+            raise DigestMismatchError(self.piece.kind.name.lower(), wanted=self.piece.digest, got=got)
+        return data
+
+    def _root(self, dtype: DType, data: bytes) -> Digest:
+        if len(data) % DIGEST_BYTES:
+            raise MalformedError(f"a block list of {len(data)} bytes")
+        return tensor_root(dtype, self.piece.shape, digests(data))
+
+
+def digests(joined: bytes) -> tuple[Digest, ...]:
+    """Cut joined digests, of a length that was checked."""
+    return tuple(
+        Digest(joined[start : start + DIGEST_BYTES]) for start in range(0, len(joined), DIGEST_BYTES)
+    )
+
+
+class Server:
+    """Answers `GetMeta`; keeps the last answer's whole, since the next piece is usually of the same."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._last: tuple[Meta, Digest] | None = None
+        self._data = b""
+
+    def answer(self, request: GetMeta) -> GetMetaReply:
+        """Return the piece asked for; total 0 if the whole is not stored."""
+        if self._last != (request.kind, request.digest):
+            read: Callable[[Digest], bytes] = self._manifest if request.kind is Meta.MANIFEST else self._list
+            try:
+                self._data = read(request.digest)
+            except NotYetError:
+                return GetMetaReply(0)
+            self._last = request.kind, request.digest
+        chunk = self._data[request.offset : request.offset + META_CHUNK_BYTES_MAX]
+        return GetMetaReply(len(self._data), chunk)
+
+    def _manifest(self, digest: Digest) -> bytes:
+        manifest: Manifest = self._content.manifest(digest)
+        return manifest.encoded
+
+    def _list(self, root: Digest) -> bytes:
+        return b"".join(self._content.block_list(root))

@@ -1,0 +1,113 @@
+"""Runs every operation of crdtmerge.arith on the same numbers and prints a digest of each result.
+
+    python tests/arith/every_operation.py SHIFT
+
+SHIFT moves the numbers in memory and cuts the streams into other tiles; nothing may depend on it, nor on
+what the environment says about instruction sets and threads. Names that begin with ``naive`` are what
+torch offers for the same purpose, to show that the variants do differ.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from hashlib import sha256
+
+import torch
+
+from crdtmerge import arith
+from crdtmerge.arith import Tensor, draw, scalar
+from crdtmerge.dtypes import DType
+
+N = 100_003
+KEY = bytes(range(32))
+
+
+def numbers(stream: int, shift: int) -> Tensor:
+    """N bell-shaped numbers of 53 significant bits that begin ``shift`` elements into their storage."""
+    uniform = [draw.words(KEY, (4 * stream + i) * N, N) - 2.0**31 for i in range(4)]
+    x = torch.empty(N + shift, dtype=torch.float64)[shift:]
+    return x.copy_((uniform[0] + uniform[1] + uniform[2] + uniform[3]) / (3 * 2.0**33))
+
+
+def tiles(shift: int) -> Iterator[slice]:
+    """Cuts that differ with ``shift`` and keep to no power of two."""
+    size = 30_011 - 4_001 * shift
+    for start in range(0, N, size):
+        yield slice(start, min(start + size, N))
+
+
+def results(shift: int) -> Iterator[tuple[str, bytes | Tensor | float]]:
+    """Every operation's name and result."""
+    x, y, z = (numbers(stream, shift) for stream in range(3))
+    coarse = (x * 8.0).round() * 0.125
+
+    for dtype in (DType.F64, DType.F32, DType.F16, DType.BF16):
+        raw = b"".join(arith.encode(x[tile] * 1e-5, dtype) for tile in tiles(shift))
+        yield f"encode {dtype.code}", raw
+        behind = memoryview(bytes(shift) + raw)[shift:]
+        yield f"decode {dtype.code}", arith.decode(behind, dtype)
+        yield f"non-finite {dtype.code}", float(arith.non_finite(behind, dtype) is None)
+
+    weights = [Fraction(1, 3), Fraction(1), Fraction(-22, 7)]
+    yield "weighted sum", torch.cat([arith.weighted_sum([x[t], y[t], z[t]], weights) for t in tiles(shift)])
+    yield "sqrt", arith.sqrt(x.abs())
+    yield "sign", arith.sign(coarse)
+    yield "positive zero", arith.positive_zero(-(coarse * 0.0))
+    yield "maximum", arith.maximum(coarse, -(coarse * 0.0))
+    yield "minimum", arith.minimum(coarse, -(coarse * 0.0))
+    yield "clamp", arith.clamp(x, -0.0, 0.5)
+    yield "masked", arith.masked(x, draw.keep_mask(KEY, 0, N, Fraction(1, 2)))
+
+    sums, gram, exact = arith.LaneSum(), arith.LaneGram(3), arith.ExactSum()
+    for t in tiles(shift):
+        sums.feed(x[t], t.start)
+        gram.feed([x[t], y[t], z[t]], t.start)
+        exact.feed(x[t])
+    yield "lane sum", sums.result()
+    for i, row in enumerate(gram.result()):
+        for j, value in enumerate(row):
+            yield f"gram {i} {j}", value
+    yield "exact sum", exact.result()
+
+    for name, values in (("distinct", x), ("ties", coarse)):
+        selection = arith.TopSelection(N // 3, N)
+        done = False
+        while not done:
+            for t in tiles(shift):
+                selection.feed(values[t], t.start)
+            done = selection.finish()
+        cut = selection.cut
+        yield f"top of {name}", struct.pack("<dq", cut.threshold, cut.last)
+        yield f"mask of {name}", torch.cat([cut.mask(values[t], t.start) for t in tiles(shift)])
+
+    yield "words", torch.cat([draw.words(KEY, t.start, t.stop - t.start) for t in tiles(shift)])
+    yield (
+        "keep mask",
+        torch.cat([draw.keep_mask(KEY, t.start, t.stop - t.start, Fraction(1, 5)) for t in tiles(shift)]),
+    )
+    for function in (scalar.sqrt, scalar.sin, scalar.cos, scalar.acos, scalar.exp, scalar.log):
+        yield f"scalar {function.__name__}", torch.tensor([function(i / 64) for i in range(1, 65)])
+
+    yield "naive sum", x.sum()
+    yield "naive dot", torch.dot(x, y)
+    yield "naive sqrt", x.abs().sqrt()
+    yield "naive exp", x.exp()
+    yield "naive add with alpha", torch.add(x, y, alpha=1 / 3)
+
+
+def main(shift: int) -> None:
+    """Print the digests as one JSON object."""
+    arith.environment.check()
+    digests = {}
+    for name, result in results(shift):
+        data = result if isinstance(result, bytes) else torch.as_tensor(result).numpy().tobytes()
+        digests[name] = sha256(data).hexdigest()[:16]
+    sys.stdout.write(json.dumps({"capability": torch.backends.cpu.get_cpu_capability(), "digests": digests}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,68 @@
+"""Which operations of torch the arithmetic is made of: those known to be portable, and no other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from arith.every_operation import results
+from torch.utils._python_dispatch import TorchDispatchMode
+
+ARITHMETIC: Final = {"add", "sub", "mul", "div", "neg", "abs", "sign", "round", "trunc"}
+COMPARISONS: Final = {"ge", "gt", "maximum", "minimum", "clamp", "amax", "amin"}
+FLOATING: Final = ARITHMETIC | COMPARISONS
+INTEGER: Final = {"add", "bitwise_and", "bitwise_or", "sum"}
+STORAGE: Final = {"empty", "empty_like", "zeros", "view", "slice", "detach", "cat", "copy", "lift_fresh"}
+CASTS: Final = {"_to_copy", "_local_scalar_dense"}
+
+
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations that run within the context, as (name, whether a float64 went in)."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: Counter[tuple[str, bool]] = Counter()
+        self.alphas: set[object] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        name = func._schema.name.removeprefix("aten::").rstrip("_")  # type: ignore[attr-defined]
+        floating = any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in args)
+        self.seen[name, floating] += 1
+        self.alphas.add((kwargs or {}).get("alpha", 1))
+        return func(*args, **(kwargs or {}))
+
+
+def watched() -> Watch:
+    watch = Watch()
+    with watch:
+        for name, _ in results(1):
+            if name == "scalar log":
+                break
+    return watch
+
+
+def test_only_portable_operations_are_used() -> None:
+    watch = watched()
+    unportable = {
+        name
+        for name, floating in watch.seen
+        if name not in STORAGE | CASTS and name not in (FLOATING if floating else INTEGER)
+    }
+    assert unportable == set()
+    assert watch.alphas == {1}
+
+
+def test_operations_are_seen_and_what_is_not_portable_would_be_found() -> None:
+    assert watched().seen["mul", True] > 0
+    with Watch() as watch:
+        torch.add(torch.ones(2), torch.ones(2), alpha=3).sum()
+    assert ("sum", True) in watch.seen
+    assert 3 in watch.alphas

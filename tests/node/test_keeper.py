@@ -1,0 +1,246 @@
+"""The keeper's promises, with a machine that does what the test says: nothing leaves before it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock, call
+
+import node_harness as harness
+import pytest
+from node_harness import signing_key
+
+from crdtmerge.errors import CorruptBlockError, OutOfSpaceError, PolicyError, SignatureError
+from crdtmerge.keys import NodeId
+from crdtmerge.ledger import Ledger
+from crdtmerge.node import invites, keeper
+from crdtmerge.node.invites import Invite
+from crdtmerge.node.keeper import Keeper
+from crdtmerge.op import Admit, Operation, Role
+from crdtmerge.opset import OpSet
+from crdtmerge.store import Store, block_digest
+from crdtmerge.sync import messages as m
+from crdtmerge.sync.events import (
+    AdmissionWanted,
+    Call,
+    Output,
+    Ready,
+    StoreBlock,
+    StoreOperations,
+    StoreRecord,
+)
+from crdtmerge.visible import view
+
+ME, NODE, OTHER = signing_key(1), signing_key(2).id, signing_key(3).id
+INVITE = signing_key(9).id
+CALL = Call(1, NODE, m.GetOps(()))
+
+
+class Machine:
+    """Says what it was told to say, and learns operations."""
+
+    def __init__(self, ops: OpSet) -> None:
+        self.ops = ops
+        self.next_tick_ms = 7
+        self.says: list[Output] = []
+        self.refuses: Exception | None = None
+        self.open: list[NodeId] = []
+        self.looked = 0
+        self.bad: set[Any] = set()
+
+    @property
+    def view(self) -> Any:
+        return view(self.ops)
+
+    def record_of(self, node: NodeId) -> None:
+        return None
+
+    def on_tick(self, now_ms: int) -> list[Output]:
+        return self.says
+
+    def on_request(self, now_ms: int, sender: NodeId, request: m.Request) -> tuple[m.Reply, list[Output]]:
+        if self.refuses is not None:
+            raise self.refuses
+        return m.GetOpsReply(()), self.says
+
+    def on_local(self, now_ms: int, operations: Iterable[Operation]) -> list[Output]:
+        for operation in operations:
+            if operation.id in self.bad:
+                raise SignatureError("bad")
+            self.ops.add(operation)
+        return [CALL]
+
+    def on_stored(self, now_ms: int) -> list[Output]:
+        self.looked += 1
+        return []
+
+    def on_invite(self, invite: NodeId, role: Role, *, expires_ms: int) -> None:
+        self.open.append(invite)
+
+
+class Bench:
+    """A keeper with its machine, its store and its clock in the test's hands."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.real = harness.founded(home)
+        ledger = Ledger(self.real, harness.identity.signing_key(home))
+        self.machine = Machine(ledger.operations)
+        self.now_ms = 1000
+        self.store = Mock(wraps=self.real)
+        self.store.blocks = Mock(wraps=self.real.blocks)
+        self.key = ledger.key
+        machine: Any = self.machine
+        self.keeper = Keeper(self.store, self.key, machine, seeds={}, position=0, now_ms=lambda: self.now_ms)
+        self.store.reset_mock()
+
+    def says(self, *outputs: Output) -> keeper.Turn:
+        self.machine.says = list(outputs)
+        return self.keeper.tick()
+
+    def admissions(self) -> list[tuple[NodeId, Role]]:
+        bodies = [operation.body for operation in self.real.operations()]
+        return [(body.key, body.role) for body in bodies if isinstance(body, Admit)]
+
+
+@pytest.fixture
+def bench(tmp_home: Path) -> Iterator[Bench]:
+    made = Bench(tmp_home)
+    yield made
+    made.real.close()
+
+
+def say(bench: Bench, number: int) -> Operation:
+    """An operation of the founder, not known to the store or the machine."""
+    node = signing_key(100 + number).id
+    federation = bench.machine.ops.federation
+    return Operation.sign(bench.key, Admit(node, Role.MEMBER), federation=federation, created_ms=number)
+
+
+def test_everything_of_a_turn_is_stored_in_order_before_anything_leaves(bench: Bench) -> None:
+    operation = say(bench, 1)
+    bench.machine.says = [StoreOperations((operation,)), CALL, StoreRecord(NODE, b"record")]
+    turn = bench.keeper.request(NODE, m.GetOps(()))
+    assert bench.store.mock_calls == [
+        call.add_operations([operation.encoded]),
+        call.put_record(NODE, b"record"),
+    ]
+    assert turn.calls == ((CALL, None),)
+    assert (turn.reply, turn.next_tick_ms) == (m.GetOpsReply(()), 7)
+
+
+def test_when_the_disk_fails_nothing_leaves(bench: Bench) -> None:
+    bench.store.put_record.side_effect = OutOfSpaceError("full")
+    with pytest.raises(OutOfSpaceError):
+        bench.says(CALL, StoreRecord(NODE, b"record"), CALL)
+
+
+def test_a_refusal_is_an_answer_and_changes_nothing(bench: Bench) -> None:
+    bench.machine.refuses = PolicyError("no")
+    turn = bench.keeper.request(NODE, m.GetOps(()))
+    assert (turn.refusal, turn.reply, turn.calls) == (bench.machine.refuses, None, ())
+    assert bench.store.mock_calls == []
+
+
+def test_a_corrupt_block_is_refused_and_forgotten_so_that_a_sync_brings_it_again(bench: Bench) -> None:
+    wanted = bench.real.blocks.put(b"block")
+    bench.machine.refuses = CorruptBlockError("block", wanted=wanted, got=bytes(32))
+    turn = bench.keeper.request(NODE, m.GetBlock(wanted))
+    assert turn.refusal is bench.machine.refuses
+    assert not bench.real.blocks.has(wanted)
+    assert bench.machine.looked == 1
+
+
+def test_blocks_are_flushed_when_something_is_complete(bench: Bench) -> None:
+    block = StoreBlock(block_digest(b"block"), b"block")
+    bench.says(block, block)
+    assert bench.store.blocks.mock_calls == [call.put(b"block"), call.put(b"block")]
+    bench.says(Ready(block.digest))
+    assert bench.store.blocks.mock_calls[-1] == call.flush()
+
+
+def test_blocks_are_flushed_after_so_many_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "FLUSH_BYTES", 10)
+    block = StoreBlock(block_digest(b"block"), b"block")
+    bench.says(block)
+    assert call.flush() not in bench.store.blocks.mock_calls
+    bench.says(block, block)
+    assert bench.store.blocks.mock_calls[2] == call.flush()
+
+
+def test_blocks_are_flushed_after_so_many_seconds_and_at_the_end(bench: Bench) -> None:
+    block = StoreBlock(block_digest(b"block"), b"block")
+    bench.says(block)
+    bench.now_ms += keeper.FLUSH_MS
+    bench.keeper.poll()
+    assert call.flush() not in bench.store.blocks.mock_calls
+    bench.now_ms += 1
+    bench.keeper.poll()
+    assert bench.store.blocks.mock_calls.count(call.flush()) == 1
+    bench.keeper.poll()
+    assert bench.store.blocks.mock_calls.count(call.flush()) == 1
+    bench.keeper.close()
+    assert bench.store.blocks.mock_calls.count(call.flush()) == 2
+
+
+def test_operations_of_another_process_reach_the_machine_once(bench: Bench) -> None:
+    bench.keeper.poll()
+    operation = say(bench, 1)
+    with Store.open(bench.home) as other:
+        other.add_operations([operation.encoded])
+    assert bench.keeper.poll().calls == ((CALL, None),)
+    assert operation.id in bench.machine.ops
+    assert bench.keeper.poll().calls == ()
+
+
+def test_a_stored_operation_that_is_refused_does_not_hide_the_others(bench: Bench) -> None:
+    bench.keeper.poll()
+    bad, good = say(bench, 1), say(bench, 2)
+    bench.machine.bad = {bad.id}
+    with Store.open(bench.home) as other:
+        other.add_operations([bad.encoded, good.encoded])
+    bench.keeper.poll()
+    assert good.id in bench.machine.ops
+    assert bad.id not in bench.machine.ops
+
+
+def test_an_invitation_made_by_another_process_is_known_to_the_machine(bench: Bench) -> None:
+    bench.keeper.poll()
+    with Store.open(bench.home) as other:
+        invites.save(other, Invite(INVITE, Role.MEMBER, bench.now_ms + 1))
+        invites.save(other, Invite(OTHER, Role.MEMBER, bench.now_ms))
+    bench.keeper.poll()
+    assert bench.machine.open == [INVITE]
+    assert invites.find(bench.real, OTHER) is None
+
+
+def test_an_invite_admits_one_node_and_is_gone(bench: Bench) -> None:
+    invites.save(bench.real, Invite(INVITE, Role.ADMIN, 5000))
+    assert bench.says(AdmissionWanted(NODE, Role.ADMIN, INVITE)).calls == ((CALL, None),)
+    assert bench.admissions() == [(NODE, Role.ADMIN)]
+    assert bench.keeper.authority.is_admin(NODE)
+    bench.says(AdmissionWanted(OTHER, Role.ADMIN, INVITE))
+    assert bench.admissions() == [(NODE, Role.ADMIN)]
+    assert list(invites.outstanding(bench.real)) == []
+
+
+@pytest.mark.parametrize("step", ["claim", "add", "forget"])
+def test_an_admission_that_was_interrupted_is_finished_for_the_same_node(bench: Bench, step: str) -> None:
+    invites.save(bench.real, Invite(INVITE, Role.MEMBER, 5000))
+    failing = {"claim": "set_setting", "add": "add_operations", "forget": "pop_setting"}[step]
+    getattr(bench.store, failing).side_effect = OutOfSpaceError("full")
+    with pytest.raises(OutOfSpaceError):
+        bench.says(AdmissionWanted(NODE, Role.MEMBER, INVITE))
+    bench.real.close()
+
+    restarted = Bench(bench.home)
+    restarted.keeper.poll()
+    if step == "claim":
+        assert restarted.machine.open == [INVITE]
+        restarted.says(AdmissionWanted(NODE, Role.MEMBER, INVITE))
+    assert restarted.admissions() == [(NODE, Role.MEMBER)]
+    assert list(invites.outstanding(restarted.real)) == []
+    restarted.says(AdmissionWanted(OTHER, Role.MEMBER, INVITE))
+    assert restarted.admissions() == [(NODE, Role.MEMBER)]
+    restarted.real.close()
