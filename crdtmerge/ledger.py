@@ -17,7 +17,7 @@ from typing import Final, Self
 from crdtmerge import ambient
 from crdtmerge.authority import Authority
 from crdtmerge.digest import Digest
-from crdtmerge.errors import PermissionDeniedError, UsageError
+from crdtmerge.errors import MalformedError, PermissionDeniedError, UsageError
 from crdtmerge.keys import KEY_BYTES, NodeId, SigningKey
 from crdtmerge.manifest import Manifest
 from crdtmerge.merkle import Proof
@@ -178,7 +178,10 @@ class Ledger:
         """Whether all content of a contribution is here."""
         if not self.store.has_manifest(contribution):
             return False
-        return not self.store.missing(self.store.manifest(contribution))
+        try:
+            return not self.store.missing(self.store.manifest(contribution))
+        except MalformedError:
+            return True  # it lies about its content: nothing more will come, and no replica merges it
 
     def prove(self, contribution: Digest) -> Proof:
         """Return a proof that a contribution is, or is not, under the visible root."""

@@ -214,8 +214,8 @@ class Manifest:
                 _factor_values(self.factors),
                 _tensor_values(self.evidence),
                 self.weight,
-                [list(pair) for pair in self.metrics],
-                [list(pair) for pair in self.metadata],
+                self.metrics,
+                self.metadata,
             ]
         )
 
@@ -232,7 +232,7 @@ class Manifest:
     @cached_property
     def schema(self) -> Digest:
         """The digest of the names, dtypes and shapes of the tensors."""
-        rows = [[t.name, t.dtype.code, list(t.shape)] for t in self.tensors]
+        rows: list[canon.Value] = [[t.name, t.dtype.code, t.shape] for t in self.tensors]
         return digest(Domain.SCHEMA, canon.encode(rows))
 
     @property

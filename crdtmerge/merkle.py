@@ -89,6 +89,9 @@ class _Trie(Generic[K, V]):
     def __iter__(self) -> Iterator[K]:
         return (leaf.key for leaf in self._leaves())
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._count} keys, root {self.root.hex()[:12]}…)"
+
     def _leaves(self) -> Iterator[_Leaf[K, V]]:
         rest = [] if self._top is None else [self._top]
         while rest:
@@ -180,9 +183,6 @@ class MerkleSet(_Trie[Digest, object], Set[Digest]):
 
     def __hash__(self) -> int:
         return hash(self.root)
-
-    def __repr__(self) -> str:
-        return f"MerkleSet({self._count} digests, root {self.root.hex()[:12]}…)"
 
     @classmethod
     def _from_iterable(cls, it: Iterable[Digest]) -> MerkleSet:  # type: ignore[override]

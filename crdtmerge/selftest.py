@@ -18,7 +18,15 @@ from crdtmerge.recipe import Recipe
 from crdtmerge.resolve import merge
 from crdtmerge.resolve.statedict import to_raw
 
-ANSWERS: Final[dict[str, str]] = {}
+ANSWERS: Final = {
+    "dare 1": "66915d2693c9e604e682cb321c06e47e6e1613b48744921647b11e37e62ba6d7",
+    "dare_ties 1": "a99565060e2c25d75b37d7b483dbbbc0041d72046c584edd7c0ebddf9f1f9e67",
+    "linear 1": "c5b50a495f6a15faec6480adf661572c160ad0ecd1208ee227fa4b7f07149718",
+    "slerp 1": "2db4ebbf5410bd863b832c469a599399babdab3a6896cff43cedc4de65f764b9",
+    "task_arithmetic 1": "be44fad7584f47f070fc0eec9295cfb832091e341f0e2f82ad024378d288d6bd",
+    "ties 1": "4bf674a2e5bd92872e7053eec6b5e50bcb032b67c9ccd447629e8a1932ea346e",
+    "weight_average 1": "c5b50a495f6a15faec6480adf661572c160ad0ecd1208ee227fa4b7f07149718",
+}
 """Strategy and version -> digest of what `answer` merges."""
 
 _SHAPES: Final = {"bias": (33,), "half": (9, 31), "matrix": (48, 40), "scalar": ()}

@@ -41,6 +41,7 @@ from crdtmerge.op import (
 )
 from crdtmerge.opset import OpSet
 from crdtmerge.recipe import Recipe
+from crdtmerge.view import View, view
 
 CASTS: Final = (("root", "twin", "ann", "bob", "cid", "dora"), ("root", "twin", "ann"))
 """Who may speak in a history: enough people for five levels, or so few that they meet often."""
@@ -84,6 +85,18 @@ class Story:
         )
         self.genesis = Operation.sign(key(people[0]), body, federation=None, created_ms=0)
         self.ops = OpSet(self.genesis)
+
+    @classmethod
+    def of(cls, history: Sequence[Operation]) -> Story:
+        """Go on where ``history``, genesis first, ended."""
+        story = object.__new__(cls)
+        story.genesis, story.ops = history[0], gather(history[0], history)
+        return story
+
+    @property
+    def view(self) -> View:
+        """What was said means."""
+        return view(self.ops)
 
     @staticmethod
     def id(name: str) -> NodeId:

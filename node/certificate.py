@@ -50,6 +50,18 @@ _SINCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNTIL: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """What RFC 5280, 4.1.2.5, prescribes for certificates without an end."""
 
+_NOT_A_LEAF: Final = (
+    ValueError,
+    TypeError,
+    Warning,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What parsing hostile certificates raises (warnings: where the interpreter was told to)."""
+
 
 class Authority:
     """The certificate authority of one federation, as every member holds it."""
@@ -109,7 +121,7 @@ def node_of(leaf: bytes, federation: Digest) -> NodeId:
         extensions = certificate.extensions
         hosts = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         binding = extensions.get_extension_for_oid(BINDING).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
+    except _NOT_A_LEAF as error:
         raise MalformedError(f"not a node's certificate: {error}") from error
     if not isinstance(tls, ec.EllipticCurvePublicKey) or not isinstance(binding, x509.UnrecognizedExtension):
         raise MalformedError("not a node's certificate: its key is on no elliptic curve")
@@ -146,7 +158,7 @@ def leaf_der(pem: bytes) -> bytes:
     """
     try:
         return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
-    except ValueError as error:
+    except _NOT_A_LEAF as error:
         raise MalformedError(f"not a certificate: {error}") from error
 
 

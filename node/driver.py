@@ -143,17 +143,19 @@ class Driver:
             self._broken.result()
 
     async def close(self) -> None:
-        """Stop making calls, and make everything durable."""
+        """Stop making calls and, unless the disk failed, make everything durable."""
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._broken.cancel()
-        await self._in_thread(self._keeper.save_figures, self._figures.encode())
-        await self._in_thread(self._keeper.close)
-        self._thread.shutdown()
+        try:
+            if self._broken.cancel():  # so it was not broken
+                await self._in_thread(self._keeper.save_figures, self._figures.encode())
+                await self._in_thread(self._keeper.close)
+        finally:
+            self._thread.shutdown()
 
     # --- turns ------------------------------------------------------------------------------------
 

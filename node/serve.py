@@ -149,12 +149,14 @@ async def driving(
     keeper = Keeper(store, key, peer, seeds=known, position=position, now_ms=clock.now_ms)
     client = Client(credentials, may_dial_local=config.may_dial_local, proxy=config.proxy)
     driver = Driver(keeper, client, clock, figures.load(store))
-    await driver.start()
     try:
+        await driver.start()
         yield driver
     finally:
-        await driver.close()
-        await client.close()
+        try:
+            await driver.close()
+        finally:
+            await client.close()
 
 
 def operations(store: Store) -> tuple[OpSet, int]:

@@ -21,7 +21,6 @@ from crdtmerge.simulations.network import Conditions, Network
 from crdtmerge.sync.chance import Chance
 from crdtmerge.sync.config import Config
 
-
 LOOK_MS = 10
 """How often `Swarm.run_until` looks."""
 

@@ -112,10 +112,11 @@ async def calling(mine: Credentials, **options: Any) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def raw_channel(mine: Credentials, contact: Contact) -> AsyncIterator[grpc.aio.Channel]:
+async def raw_channel(mine: Credentials, contact: Contact) -> AsyncIterator[Any]:
     """A channel for those who do not keep to our client's manners."""
     options = [("grpc.ssl_target_name_override", certificate.host_of(contact.node))]
-    channel = grpc.aio.secure_channel(str(contact.addresses[0]), mine.client(contact.leaf), options=options)
+    target = str(contact.addresses[0])
+    channel: Any = grpc.aio.secure_channel(target, mine.client(contact.leaf), options=options)
     try:
         yield channel
     finally:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from crdtmerge import testing
 from crdtmerge.digest import Digest, Domain, digest
+from crdtmerge.errors import RejectedError
 from crdtmerge.keys import NodeId
 from crdtmerge.op import Operation
 from crdtmerge.opset import OpSet
@@ -163,8 +164,11 @@ class Party:
         peer = self.peers[caller]
         if end is None:
             callee = self._names[call.to]
-            end, outputs = self.peers[callee].on_request(self.now_ms, self.id(caller), call.request)
-            self._take(callee, outputs)
+            try:
+                end, outputs = self.peers[callee].on_request(self.now_ms, self.id(caller), call.request)
+                self._take(callee, outputs)
+            except RejectedError:
+                end = Failure.REFUSED
         if isinstance(end, Failure):
             self._take(caller, peer.on_failed(self.now_ms, call.call_id, end))
         else:

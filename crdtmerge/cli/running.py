@@ -42,7 +42,7 @@ def serve(
 @click.command()
 @click.option("--dir", "directory", type=click.Path(path_type=Path), help="Keep everything in this folder.")
 @click.option("--nodes", type=click.IntRange(4, 16), default=4, show_default=True)
-@click.option("--peers", type=click.IntRange(8, 64), default=8, show_default=True)
+@click.option("--peers", type=click.IntRange(8, 32), default=8, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @as_json
 def demo(json_: bool, directory: Path | None, nodes: int, peers: int, seed: int) -> None:

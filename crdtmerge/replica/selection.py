@@ -59,13 +59,13 @@ def verdict(store: Store, digest: Digest, base: Manifest, policy: Policy) -> str
 
 
 def _judge(store: Store, manifest: Manifest, base: Manifest, policy: Policy) -> str:
-    missing = store.missing(manifest)
-    if missing:
-        raise NotYetError(
-            f"contribution {manifest.digest.hex()[:12]}… has not arrived completely; keep the node running",
-            missing.roots + missing.blocks,
-        )
     try:
+        missing = store.missing(manifest)
+        if missing:
+            raise NotYetError(
+                f"contribution {manifest.digest.hex()[:12]}… has not arrived completely; keep the node running",
+                missing.roots + missing.blocks,
+            )
         check_size(manifest, policy)
         if manifest.base != base.digest:
             raise ShapeMismatchError("it names another base than the federation's")

@@ -31,8 +31,8 @@ BUDGET_BYTES: Final = 1024 * MIB
 """Memory for tiles if the caller names none."""
 
 _TILE_MIN: Final = 1 << 12
-_TILE_MAX: Final = 1 << 17
-"""Elements; between 2^15 and 2^17 elementwise work runs at the speed of memory, below it at Python's."""
+_TILE_MAX: Final = 1 << 16
+"""Elements; between 2^15 and 2^16 elementwise work runs at the speed of memory, below it at Python's."""
 
 _DERIVED: Final = 3
 """float64 arrays that a strategy makes for each contribution's array: difference, mask, product."""

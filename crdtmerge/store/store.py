@@ -247,6 +247,12 @@ class Store(Notes):
         Args:
             discard: forget what is wrong, so that a sync brings it again.
         """
+        try:
+            yield from self._wrong(discard)
+        except StoreError as error:
+            yield error  # of the database: it ends the search
+
+    def _wrong(self, discard: bool) -> Iterator[CrdtMergeError]:
         yield from (StoreError(f"database: {problem}") for problem in self._database.problems())
         for name, error in chain(
             wrong_operations(self._database),

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from crdtmerge.digest import Digest
 from crdtmerge.errors import MalformedError, NotYetError, PolicyError
 from crdtmerge.keys import NodeId
-from crdtmerge.op import Admit, Ban, Operation, Role, Unban
+from crdtmerge.op import Add, Admit, Ban, Operation, Role, Unban
 from crdtmerge.opset import OpSet
 from crdtmerge.sync import invite, messages
 from crdtmerge.sync.book import AddressBook
@@ -275,7 +275,7 @@ class Peer:
         if any(isinstance(operation.body, (Admit, Ban, Unban)) for operation in kept):
             self._standing_changed(now_ms)
         if self.view.root != before.root:
-            self._want(now_ms)
+            self._want(now_ms, kept)
         return len(kept)
 
     def _keep_records(self, now_ms: int, records: Iterable[NodeRecord]) -> int:
@@ -292,9 +292,17 @@ class Peer:
         if self._own is not None:
             self._keep_records(now_ms, [self._own])
 
-    def _want(self, now_ms: int) -> None:
-        base = self.ops.charter.base
-        self._transfer.want(now_ms, [*([] if base is None else [base]), *self.view.contributions])
+    def _want(self, now_ms: int, kept: Sequence[Operation] = ()) -> None:
+        """Fetch what is visible now; after nothing but adds, looking at those is enough."""
+        visible = self.view.contributions
+        added = [operation.body.contribution for operation in kept if isinstance(operation.body, Add)]
+        if kept and len(added) == len(kept):
+            self._transfer.want_also(
+                now_ms, [contribution for contribution in added if contribution in visible]
+            )
+        else:
+            base = self.ops.charter.base
+            self._transfer.want(now_ms, [*([] if base is None else [base]), *visible])
 
     def _callable(self) -> Sequence[NodeId]:
         """Return members that can be called, ascending: those with a record, and seeds."""

@@ -21,7 +21,7 @@ from crdtmerge.limits import HAVE_DIGESTS_MAX
 from crdtmerge.manifest import Manifest, tensor_root
 from crdtmerge.sync.config import Config
 from crdtmerge.sync.events import Content, Failure, Misbehaved, Ready, StoreBlock, StoreManifest, StoreTensor
-from crdtmerge.sync.messages import GetBlock, GetBlockReply, GetMetaReply, Have, HaveReply
+from crdtmerge.sync.messages import META_BYTES_MAX, GetBlock, GetBlockReply, GetMetaReply, Have, HaveReply
 from crdtmerge.sync.meta import Assembly, digests
 from crdtmerge.sync.port import Port
 from crdtmerge.sync.sources import Source, Sources
@@ -30,8 +30,8 @@ from crdtmerge.sync.wants import Job, Kind, Piece
 JOBS_MAX: Final = 4
 """Contributions that are fetched at a time."""
 
-ASSEMBLIES_MAX: Final = 4
-"""Manifests and block lists that are put together at a time, each in memory."""
+ASSEMBLY_BYTES_MAX: Final = 4 * META_BYTES_MAX
+"""Manifests and block lists that are put together at a time, in memory: few large or many small ones."""
 
 STALLED_MS: Final = 30_000
 """A job that nothing arrived for in this time makes room for another."""
@@ -90,6 +90,12 @@ class Transfer:
         self._jobs = {contribution: job for contribution, job in self._jobs.items() if contribution in wanted}
         self._settled.intersection_update(wanted)
         self._waiting = deque(c for c in wanted if c not in self._settled and c not in self._jobs)
+        self._pump(now_ms)
+
+    def want_also(self, now_ms: int, contributions: Iterable[Digest]) -> None:
+        """Complete these contributions, too."""
+        known = {*self._settled, *self._jobs, *self._waiting}
+        self._waiting.extend(c for c in dict.fromkeys(contributions) if c not in known)
         self._pump(now_ms)
 
     def look_again(self, now_ms: int, *, lost: bool = False) -> None:
@@ -217,9 +223,11 @@ class Transfer:
     def _under_assembly(self, metas: Sequence[Piece]) -> list[Piece]:
         """Return the manifests and block lists to ask for, those begun already first."""
         self._assemblies = {piece: a for piece, a in self._assemblies.items() if piece in metas}
+        room = ASSEMBLY_BYTES_MAX - sum(piece.meta_bytes for piece in self._assemblies)
         for piece in metas:
-            if len(self._assemblies) < ASSEMBLIES_MAX:
-                self._assemblies.setdefault(piece, Assembly(piece))
+            if piece not in self._assemblies and piece.meta_bytes <= room:
+                self._assemblies[piece] = Assembly(piece)
+                room -= piece.meta_bytes
         return list(self._assemblies)
 
     def _ask(self, piece: Piece) -> None:

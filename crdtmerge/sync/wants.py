@@ -19,7 +19,8 @@ from typing import Final
 from crdtmerge.digest import DIGEST_BYTES, Digest
 from crdtmerge.dtypes import DType
 from crdtmerge.errors import LimitError, NotYetError
-from crdtmerge.manifest import Manifest, Tensor
+from crdtmerge.limits import BLOCK_BYTES
+from crdtmerge.manifest import Manifest, Tensor, element_count
 from crdtmerge.sync.events import Content
 from crdtmerge.sync.messages import META_BYTES_MAX
 
@@ -58,6 +59,13 @@ class Piece:
     def is_block(self) -> bool:
         """Whether it is a block."""
         return self.kind is Kind.BLOCK
+
+    @property
+    def meta_bytes(self) -> int:
+        """How long a manifest is at most, or a block list exactly."""
+        if self.dtype is None:
+            return META_BYTES_MAX
+        return DIGEST_BYTES * -(-element_count(self.shape) * self.dtype.itemsize // BLOCK_BYTES)
 
     @property
     def order(self) -> tuple[int, Digest, str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmerge.arith import nearest, scalar
@@ -16,7 +16,6 @@ from reference import arith as reference
 
 POSITIVE = st.floats(5e-324, allow_infinity=False, allow_nan=False)
 ANGLES = st.floats(-100, 100)
-few = settings(max_examples=25)  # a series of 3000 bits takes some milliseconds
 
 
 def between(bounds: tuple[Fraction, Fraction]) -> float:
@@ -50,20 +49,17 @@ def test_square_roots(x: float) -> None:
     assert scalar.sqrt(x) == reference.sqrt(x)
 
 
-@few
 @given(ANGLES | st.floats(-1e-200, 1e-200))
 def test_sines_and_cosines(x: float) -> None:
     assert scalar.cos(x) == between(reference.cos_bounds(Fraction(x)))
     assert x == 0 or scalar.sin(x) == between(reference.sin_bounds(Fraction(x)))
 
 
-@few
 @given(st.floats(-744, 709.75) | st.floats(-1e-10, 1e-10))
 def test_exponentials(x: float) -> None:
     assert scalar.exp(x) == between(reference.exp_bounds(Fraction(x)))
 
 
-@few
 @given(POSITIVE | st.floats(0.5, 2))
 def test_logarithms(x: float) -> None:
     if x != 1:
@@ -71,7 +67,6 @@ def test_logarithms(x: float) -> None:
         assert reference.exp_bounds(below)[1] < x < reference.exp_bounds(above)[0]
 
 
-@few
 @given(st.floats(-1, 1, exclude_min=True, exclude_max=True))
 def test_arc_cosines(x: float) -> None:
     below, above = reference.cell(scalar.acos(x))

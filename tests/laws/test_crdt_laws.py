@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from crdtmerge.op import Add, Admit, Ban, Body, Operation, Retract, Role, Unban
 from crdtmerge.opset import OpSet
@@ -134,7 +134,6 @@ class Replicas(RuleBasedStateMachine):
     def a_stray_operation_arrives(self, to: str, what: Operation) -> None:
         self.take(to, what)
 
-    @precondition(lambda self: hasattr(self, "live"))
     @invariant()
     def every_live_view_is_the_view_of_its_set(self) -> None:
         for name in NAMES:

@@ -12,6 +12,7 @@ import pytest
 from node_harness import signing_key
 
 from crdtmerge.errors import LockedError, PermissionDeniedError, UsageError
+from crdtmerge.keys import SigningKey
 from crdtmerge.ledger import Ledger
 from crdtmerge.node import figures, identity, invites, lock, seeds, ticket
 from crdtmerge.node.address import Address
@@ -121,7 +122,7 @@ def test_an_invitation_is_a_ticket_outside_and_an_open_invite_inside(tmp_home: P
     assert read == made
     assert read.federation == ledger.operations.federation
     assert read.ca_secret == identity.ca_secret(tmp_home)
-    assert invite.key == harness.SigningKey(read.invite_seed).id
+    assert invite.key == SigningKey(read.invite_seed).id
     assert (invite.role, invite.expires_ms, invite.claimed) == (Role.ADMIN, read.expires_ms, None)
 
 

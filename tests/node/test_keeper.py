@@ -14,7 +14,7 @@ from node_harness import signing_key
 from crdtmerge.errors import CorruptBlockError, OutOfSpaceError, PolicyError, SignatureError
 from crdtmerge.keys import NodeId
 from crdtmerge.ledger import Ledger
-from crdtmerge.node import invites, keeper
+from crdtmerge.node import identity, invites, keeper
 from crdtmerge.node.invites import Invite
 from crdtmerge.node.keeper import Keeper
 from crdtmerge.op import Admit, Operation, Role
@@ -85,7 +85,7 @@ class Bench:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.real = harness.founded(home)
-        ledger = Ledger(self.real, harness.identity.signing_key(home))
+        ledger = Ledger(self.real, identity.signing_key(home))
         self.machine = Machine(ledger.operations)
         self.now_ms = 1000
         self.store = Mock(wraps=self.real)

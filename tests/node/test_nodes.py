@@ -25,10 +25,11 @@ from crdtmerge.keys import NodeId
 from crdtmerge.ledger import Ledger
 from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.manifest import Kind
-from crdtmerge.node import figures, identity, invites, lock
+from crdtmerge.node import figures, identity, invites, lock, wire
 from crdtmerge.node.client import CallError, Client, Contact
 from crdtmerge.node.config import Config
 from crdtmerge.node.credentials import Credentials
+from crdtmerge.node.driver import Driver
 from crdtmerge.node.join import join
 from crdtmerge.node.serve import Serving, serve
 from crdtmerge.node.ticket import Ticket
@@ -51,7 +52,8 @@ def founder(tmp_path: Path) -> Path:
 async def serving(home: Path, config: Config = CONFIG) -> AsyncIterator[Serving]:
     started: asyncio.Future[Serving] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(home, config, started.set_result))
-    await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
+    either: set[asyncio.Future[Any]] = {task, started}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         task.result()
     try:
@@ -313,10 +315,12 @@ def test_a_home_without_a_federation_is_not_served(tmp_path: Path) -> None:
 
 SCRIPT = """
 import logging, pathlib, sys
+from crdtmerge.node import keeper
 from crdtmerge.node.address import Address
 from crdtmerge.node.config import Config
 from crdtmerge.node.serve import run
 logging.basicConfig(level="INFO")
+keeper.FLUSH_MS = 200
 config = Config(listen=Address("127.0.0.1", int(sys.argv[2])), period_s=0.2)
 run(pathlib.Path(sys.argv[1]), config, lambda serving: print(serving.listen.port, flush=True))
 """
@@ -336,25 +340,40 @@ def process(home: Path, port: int = 0) -> tuple[subprocess.Popen[str], int]:
         return started, int(started.stdout.readline())
 
 
-def test_a_node_that_was_killed_resumes_with_what_it_had(founder: Path, tmp_path: Path) -> None:
+def test_a_node_that_was_killed_resumes_with_what_it_had(
+    founder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = os.urandom(24 * BLOCK_BYTES)
     second = tmp_path / "second"
+    asked: list[wire.Request] = []
+    handle = Driver.handle
 
     async def story() -> None:
+        gate = asyncio.Event()
+
+        async def slowly(self: Driver, sender: NodeId, request: wire.Request) -> wire.Reply:
+            if isinstance(request, m.GetBlock):
+                asked.append(request)
+                if len(asked) > 8:
+                    await gate.wait()
+            return await handle(self, sender, request)
+
+        monkeypatch.setattr(Driver, "handle", slowly)
         async with serving(founder):
             await join(second, ticket(founder), CONFIG)
             made = contribute(founder, model)
             killed, port = await asyncio.to_thread(process, second)
-            await until(lambda: blocks(second) > 0)
+            await until(lambda: blocks(second) == 8)
             killed.kill()
             assert killed.wait(10) == -signal.SIGKILL
-            assert 0 < blocks(second) < 24, "killed in the middle"
+            gate.set()
+            asked.clear()
             with Store.open(second) as store:
                 assert list(store.verify()) == []
             again, _ = await asyncio.to_thread(process, second, port)
             try:
                 await until(has(second, made, model))
-                assert blocks(second) == 24
+                assert len({block.digest for block in asked if isinstance(block, m.GetBlock)}) == 16
                 await until(agree(founder, second))
             finally:
                 again.terminate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from typing import Any
 
 import grpc
 import node_harness as harness
@@ -160,10 +161,11 @@ def test_a_connection_without_a_certificate_is_refused() -> None:
         async with serving(echo) as contact:
             bare = grpc.ssl_channel_credentials(root_certificates=credentials(1).ca_pem)
             host = [("grpc.ssl_target_name_override", "localhost")]
-            for channel in (
+            channels: tuple[Any, ...] = (
                 grpc.aio.secure_channel(str(contact.addresses[0]), bare, options=host),
                 grpc.aio.insecure_channel(str(contact.addresses[0])),
-            ):
+            )
+            for channel in channels:
                 async with channel:
                     with pytest.raises(grpc.aio.AioRpcError):
                         await channel.unary_unary(PUSH_OPS)(b"", timeout=5)
@@ -271,14 +273,14 @@ def test_a_call_whose_request_never_comes_holds_its_place_for_the_deadline_only(
     run(story())
 
 
-async def _push_until_refused(channel: grpc.aio.Channel) -> None:
+async def _push_until_refused(channel: Any) -> None:
     async with asyncio.timeout(5):
         while True:
             await channel.unary_unary(PUSH_OPS)(b"", timeout=5)
             await asyncio.sleep(0.01)
 
 
-async def _push_until_accepted(channel: grpc.aio.Channel) -> None:
+async def _push_until_accepted(channel: Any) -> None:
     async with asyncio.timeout(5):
         while True:
             with contextlib.suppress(grpc.aio.AioRpcError):

@@ -61,9 +61,10 @@ def _resolved(alias: Any) -> Any:
 def test_every_enumeration_has_a_constant_for_each_member() -> None:
     for form in FORMS:
         for name, enum in form.enums:
-            constants = form.twin.DESCRIPTOR.fields_by_name[name].enum_type.values_by_name
+            described = form.twin.DESCRIPTOR.fields_by_name[name].enum_type
+            assert described is not None
             wanted = {f"{enum.__name__}_{member.name}".upper() for member in enum}
-            assert set(constants) == wanted | {f"{enum.__name__}_UNSPECIFIED".upper()}
+            assert set(described.values_by_name) == wanted | {f"{enum.__name__}_UNSPECIFIED".upper()}
 
 
 def test_only_fields_that_may_be_none_are_optional() -> None:

@@ -109,7 +109,9 @@ def test_a_reply_of_the_wrong_kind_is_reported_and_counts_as_a_failure() -> None
     call = room.push(said(1))[0]
     room.port.finish(NOW_MS, call.call_id, HaveReply(b""))
     outputs = room.port.take()
-    assert [(o.node, type(o.error)) for o in outputs if isinstance(o, Misbehaved)] == [(call.to, MalformedError)]
+    assert [(o.node, type(o.error)) for o in outputs if isinstance(o, Misbehaved)] == [
+        (call.to, MalformedError)
+    ]
     assert len(calls(outputs, PushOps)) == 1
 
 

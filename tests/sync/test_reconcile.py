@@ -93,15 +93,14 @@ def test_no_message_is_longer_than_its_limit_however_much_differs() -> None:
 
 def test_what_one_session_leaves_over_the_next_one_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "FOUND_MAX", 3000)
-    held: set[int] = set()
     numbers = {id_of(number): number for number in range(9000)}
-    for sessions in range(10):
+    held, sessions, cut_short = set[int](), 0, True
+    while cut_short and sessions < 10:
         talk = Talk(index_of(held), index_of(range(9000)))
         held |= {numbers[found] for found in talk.session.missing}
-        if not talk.session.cut_short:
-            break
+        sessions, cut_short = sessions + 1, talk.session.cut_short
     assert held == set(range(9000))
-    assert 1 < sessions < 6
+    assert 2 <= sessions <= 5
 
 
 # --- the index ------------------------------------------------------------------------------------
@@ -248,9 +247,7 @@ bounds = st.binary(min_size=1, max_size=40)
 bodies = st.one_of(
     st.builds(Fingerprint, st.binary(min_size=16, max_size=16)),
     st.builds(Listing, st.lists(st.binary(min_size=8, max_size=8), max_size=40).map(tuple)),
-    st.builds(
-        Answer, st.binary(max_size=8), st.lists(st.integers(0, 50).map(id_of), max_size=40).map(tuple)
-    ),
+    st.builds(Answer, st.binary(max_size=8), st.lists(st.integers(0, 50).map(id_of), max_size=40).map(tuple)),
     st.just(Ask.LIST),
 )
 
@@ -307,6 +304,7 @@ def test_mutated_payloads_are_read_or_refused_and_nothing_else(payload: bytes, d
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_are_refused_or_answered(payload: bytes) -> None:
     try:
-        assert list(read(answer(index_of(range(90)), KEY, payload))) is not None
-    except RejectedError as error:
-        assert str(error)
+        reply = answer(index_of(range(90)), KEY, payload)
+    except RejectedError:
+        return
+    assert write(read(reply)) == reply

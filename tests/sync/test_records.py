@@ -70,8 +70,25 @@ def test_an_oversized_certificate_is_refused() -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        *("127.0.0.1", "::1", "10.0.0.5", "192.168.1.1", "172.16.9.9", "169.254.169.254", "fe80::1", "fc00::1"),
-        *("0.0.0.0", "224.0.0.1", "::ffff:10.0.0.1", "localhost", "x.localhost", "db.internal", "printer.local"),
+        *(
+            "127.0.0.1",
+            "::1",
+            "10.0.0.5",
+            "192.168.1.1",
+            "172.16.9.9",
+            "169.254.169.254",
+            "fe80::1",
+            "fc00::1",
+        ),
+        *(
+            "0.0.0.0",  # noqa: S104 - nothing is bound to it
+            "224.0.0.1",
+            "::ffff:10.0.0.1",
+            "localhost",
+            "x.localhost",
+            "db.internal",
+            "printer.local",
+        ),
         *("127.1", "2130706433", "intranet"),
     ],
 )
