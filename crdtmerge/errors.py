@@ -5,6 +5,7 @@
     ├─ RejectedError     a peer, or a file from outside, offered something that is refused
     ├─ NotYetError       something is absent that a sync may bring
     ├─ StoreError        the disk failed or lied
+    ├─ DemoError         the demonstration did not show what it should
     └─ DivergenceError   two honest results differ: a bug of ours, never caught
 
 Messages say who is at fault, what was got and what was wanted, and what to do. What a program may
@@ -155,6 +156,10 @@ class OutOfSpaceError(StoreError):
 
 class LockedError(StoreError):
     """Another process serves this home."""
+
+
+class DemoError(CrdtMergeError):
+    """A process of the demonstration did not do what it was asked to, or a promise did not hold."""
 
 
 class DivergenceError(CrdtMergeError):

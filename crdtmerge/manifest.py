@@ -250,7 +250,7 @@ class Manifest:
         """
         value = canon.decode(data, bytes_max=MANIFEST_BYTES_MAX)
         version, kind, base, tensors, factors, evidence, weight, metrics, metadata = canon.array(value, 9)
-        if version != VERSION:
+        if canon.integer(version) != VERSION:
             raise MalformedError(f"a manifest of version {version!r}, this software reads {VERSION}")
         try:
             known = Kind(kind)

@@ -210,7 +210,7 @@ class Recipe:
         """Read a canonical value, as `value` gives it."""
         row = canon.array(value, 11)
         version, strategy, number, parameters, rules, chosen, weighting, weights, dtype, scope, numerics = row
-        if version != VERSION:
+        if canon.integer(version) != VERSION:
             raise MalformedError(f"a recipe of version {version!r}, this software reads {VERSION}")
         labels, authors, metric, at_least = canon.array(chosen, 4)
         try:

@@ -35,6 +35,8 @@ PROBE_S: Final = 1.0
 PROBE_AGAIN_S: Final = 3600.0
 PROBES_IN_VAIN: Final = 5
 """Failed dial-backs in a row that are worth a warning: at first others may not have our record yet."""
+PROBES_IN_VAIN_MAX: Final = 12
+"""More do not lengthen the pause any further."""
 PROBES_MAX: Final = 4
 """Dial-backs at once, for others."""
 
@@ -103,16 +105,19 @@ class Driver:
 
     async def watch_reachability(self) -> None:
         """Ask nodes that answered to dial back, for ever, and tell people if none can."""
+        self._figures.reachable = None
         in_vain = 0
         while True:
-            await asyncio.sleep(PROBE_AGAIN_S if self._figures.reachable and not in_vain else PROBE_S)
+            pause_s = PROBE_AGAIN_S if self._figures.reachable else PROBE_S * 2**in_vain
+            await asyncio.sleep(min(pause_s, PROBE_AGAIN_S))
             if self._answered is None:
                 continue
             try:
                 self._figures.reachable = await self._client.probe(self._answered)
             except CallError:
+                self._answered = None
                 continue
-            in_vain = 0 if self._figures.reachable else in_vain + 1
+            in_vain = 0 if self._figures.reachable else min(in_vain + 1, PROBES_IN_VAIN_MAX)
             if in_vain == PROBES_IN_VAIN:
                 log.warning("unreachable: others cannot dial this node's addresses; check `advertise`")
 

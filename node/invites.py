@@ -67,7 +67,7 @@ def invite(
         raise PermissionDeniedError(f"invite: this needs an admin, and {ledger.id.hex()[:12]}… is none")
     record = own_record(ledger.store, ledger.id)
     addresses = addresses or (Contact.of(record).addresses if record else ())
-    if not addresses:
+    if not addresses or not all(address.port for address in addresses):
         raise UsageError(
             "invite: under which address is this node reached? Give one, or serve this home first"
         )

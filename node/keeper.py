@@ -130,7 +130,7 @@ class Keeper:
         except CorruptBlockError as error:
             log.error("corrupt block=%s error=%s", error.wanted.hex(), error)
             self._store.blocks.discard(Digest(error.wanted))
-            return self._turn(self._peer.on_stored(self._now_ms()), refusal=error)
+            return self._turn(self._peer.on_stored(self._now_ms(), lost=True), refusal=error)
         except (RejectedError, NotYetError, StoreError) as error:
             return self._turn([], refusal=error)
         return self._turn(outputs, reply=reply)

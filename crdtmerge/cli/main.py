@@ -11,6 +11,7 @@ import click
 
 from crdtmerge.errors import (
     CrdtMergeError,
+    DemoError,
     DivergenceError,
     NotYetError,
     RejectedError,
@@ -20,7 +21,14 @@ from crdtmerge.errors import (
 
 from . import contributions, federation, insight, merging, running
 
-EXIT_CODES: Final = {UsageError: 2, RejectedError: 3, NotYetError: 4, StoreError: 5, DivergenceError: 6}
+EXIT_CODES: Final = {
+    UsageError: 2,
+    RejectedError: 3,
+    DemoError: 3,
+    NotYetError: 4,
+    StoreError: 5,
+    DivergenceError: 6,
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -27,7 +27,7 @@ from typing import IO, Any, Final, Self
 
 from crdtmerge.demo.faults import ENVIRONMENT, FaultProxy
 from crdtmerge.digest import Digest
-from crdtmerge.errors import CrdtMergeError
+from crdtmerge.errors import DemoError
 from crdtmerge.ledger import Ledger, Status
 from crdtmerge.replica import Replica
 
@@ -39,10 +39,6 @@ SETTLE_S: Final = 45.0
 POLL_S: Final = 0.1
 STOP_S: Final = 10.0
 LOG_LINES: Final = 20
-
-
-class DemoError(CrdtMergeError):
-    """A process did not do what it was asked to, or a promise did not hold."""
 
 
 @dataclass(frozen=True)

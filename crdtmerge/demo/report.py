@@ -8,7 +8,7 @@ from typing import Final
 
 from rich.table import Table
 
-from crdtmerge.demo.federation import DemoError
+from crdtmerge.errors import DemoError
 
 MARGIN_POINTS: Final = 10.0
 """By how much the model merged from all must beat the mean peer."""

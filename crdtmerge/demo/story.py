@@ -26,10 +26,10 @@ from safetensors.torch import load_file
 
 from crdtmerge.demo import data, train
 from crdtmerge.demo.faults import FaultProxy
-from crdtmerge.demo.federation import DemoError, Federation, answer
+from crdtmerge.demo.federation import Federation, answer
 from crdtmerge.demo.report import Report, Stage
 from crdtmerge.digest import Digest
-from crdtmerge.errors import DivergenceError, UsageError
+from crdtmerge.errors import DemoError, DivergenceError, UsageError
 from crdtmerge.ledger import Status
 from crdtmerge.limits import MIB
 from crdtmerge.resolve import MODEL, RECORD

@@ -63,7 +63,8 @@ def _judge(store: Store, manifest: Manifest, base: Manifest, policy: Policy) -> 
         missing = store.missing(manifest)
         if missing:
             raise NotYetError(
-                f"contribution {manifest.digest.hex()[:12]}… has not arrived completely; keep the node running",
+                f"contribution {manifest.digest.hex()[:12]}… has not arrived completely: "
+                "keep the node running",
                 missing.roots + missing.blocks,
             )
         check_size(manifest, policy)

@@ -73,7 +73,7 @@ class Result:
         """
         row = canon.array(canon.decode(data, bytes_max=2 * MANIFEST_BYTES_MAX), 6)
         version, recipe, root, contributions, excluded, merged = row
-        if version != VERSION:
+        if canon.integer(version) != VERSION:
             raise MalformedError(f"a result of version {version!r}, this software reads {VERSION}")
         return cls(
             recipe=Recipe.decode(canon.octets(recipe)),

@@ -19,22 +19,24 @@ class Contacts:
     """What calls have shown about other nodes.
 
     Args:
-        known: the nodes that can be called now, ascending; oneself may be among them.
+        listed: the nodes that have a record, oneself perhaps among them.
+        is_member: who is a member.
         me: oneself.
-        seeds: nodes that are called now and then whatever happens.
+        seeds: nodes whose addresses are known otherwise; called now and then whatever happens.
         chance, config: as of the peer.
     """
 
     def __init__(
         self,
-        known: Callable[[], Sequence[NodeId]],
+        listed: Callable[[], Sequence[NodeId]],
+        is_member: Callable[[NodeId], bool],
+        *,
         me: NodeId,
         seeds: Sequence[NodeId],
-        *,
         chance: Chance,
         config: Config,
     ) -> None:
-        self._known, self._me = known, me
+        self._listed, self._is_member, self._me = listed, is_member, me
         self._seeds = sorted(set(seeds) - {me})
         self._chance, self._config = chance, config
         self._failures: dict[NodeId, int] = {}
@@ -55,9 +57,9 @@ class Contacts:
             pause = min(self._config.period_ms << min(excess, 16), self._config.backoff_ms_max)
             self._retry_ms[node] = now_ms + pause
 
-    def forget(self, is_member: Callable[[NodeId], bool]) -> None:
+    def forget_strangers(self) -> None:
         """Forget what is known about nodes that are no members."""
-        for node in [node for node in self._failures if not is_member(node)]:
+        for node in [node for node in self._failures if not self._is_member(node)]:
             self.ended(0, node, True)
 
     def seems_dead(self, node: NodeId) -> bool:
@@ -65,9 +67,8 @@ class Contacts:
         return node in self._retry_ms
 
     def live(self, but: Collection[NodeId] = ()) -> list[NodeId]:
-        """Return the known nodes that do not seem dead, ascending, leaving some out."""
-        out = {self._me, *but, *self._retry_ms}
-        return [node for node in self._known() if node not in out]
+        """Return the members that can be called and do not seem dead, ascending, leaving some out."""
+        return sorted(self._known().difference(but, self._retry_ms))
 
     def some(self, count: int, but: Collection[NodeId] = ()) -> list[NodeId]:
         """Return up to ``count`` random ones of `live`."""
@@ -78,7 +79,7 @@ class Contacts:
 
         Pauses spare the network while there are others to talk to; who has nobody else tries anybody.
         """
-        known = set(self._known()) - {self._me}
+        known = self._known()
         due = sorted(node for node, retry in self._retry_ms.items() if retry <= now_ms and node in known)
         live, seeds = self.live(), [node for node in self._seeds if self._retry_ms.get(node, 0) <= now_ms]
         drawn, config = self._chance.below(100), self._config
@@ -90,3 +91,7 @@ class Contacts:
             groups = [seeds, live, due]
         groups.append(sorted({*known, *self._seeds}))
         return next((self._chance.choose(group) for group in groups if group), None)
+
+    def _known(self) -> set[NodeId]:
+        members = [node for node in self._seeds if self._is_member(node)]
+        return {*self._listed(), *members} - {self._me}

@@ -17,13 +17,12 @@ What the bytes inside mean (operations, records, payloads) is checked by those w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
 from crdtmerge.digest import DIGEST_BYTES, Digest
-from crdtmerge.errors import LimitError, MalformedError
+from crdtmerge.errors import MalformedError
 from crdtmerge.limits import (
     BLOCK_BYTES,
     HAVE_DIGESTS_MAX,
@@ -34,6 +33,7 @@ from crdtmerge.limits import (
     OPERATIONS_PER_MESSAGE_MAX,
     RECONCILE_BYTES_MAX,
 )
+from crdtmerge.sync.bounds import at_most, digests, exactly, few, size
 
 NONCE_BYTES: Final = 16
 INVITE_PROOF_BYTES: Final = 96
@@ -84,13 +84,13 @@ class Hello:
     invite: bytes | None = None
 
     def __post_init__(self) -> None:
-        _exactly("nonce", self.nonce, NONCE_BYTES)
-        _exactly("federation", self.federation, DIGEST_BYTES)
-        _exactly("state root", self.state_root, DIGEST_BYTES)
-        _exactly("book root", self.book_root, DIGEST_BYTES)
-        _at_most("record", self.record, NODE_RECORD_BYTES_MAX)
+        exactly("nonce", self.nonce, NONCE_BYTES)
+        exactly("federation", self.federation, DIGEST_BYTES)
+        exactly("state root", self.state_root, DIGEST_BYTES)
+        exactly("book root", self.book_root, DIGEST_BYTES)
+        at_most("record", self.record, NODE_RECORD_BYTES_MAX)
         if self.invite is not None:
-            _exactly("invite", self.invite, INVITE_PROOF_BYTES)
+            exactly("invite", self.invite, INVITE_PROOF_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +115,13 @@ class HelloReply:
     genesis: bytes = b""
 
     def __post_init__(self) -> None:
-        _exactly("nonce", self.nonce, NONCE_BYTES)
-        _exactly("state root", self.state_root, DIGEST_BYTES)
-        _exactly("book root", self.book_root, DIGEST_BYTES)
-        _at_most("reconcile payload", self.operations, RECONCILE_BYTES_MAX)
-        _at_most("reconcile payload", self.records, RECONCILE_BYTES_MAX)
-        _at_most("record", self.record, NODE_RECORD_BYTES_MAX)
-        _at_most("operation", self.genesis, OPERATION_BYTES_MAX)
+        exactly("nonce", self.nonce, NONCE_BYTES)
+        exactly("state root", self.state_root, DIGEST_BYTES)
+        exactly("book root", self.book_root, DIGEST_BYTES)
+        at_most("reconcile payload", self.operations, RECONCILE_BYTES_MAX)
+        at_most("reconcile payload", self.records, RECONCILE_BYTES_MAX)
+        at_most("record", self.record, NODE_RECORD_BYTES_MAX)
+        at_most("operation", self.genesis, OPERATION_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +139,8 @@ class Reconcile:
     payload: bytes
 
     def __post_init__(self) -> None:
-        _exactly("session", self.session, 2 * NONCE_BYTES)
-        _at_most("reconcile payload", self.payload, RECONCILE_BYTES_MAX)
+        exactly("session", self.session, 2 * NONCE_BYTES)
+        at_most("reconcile payload", self.payload, RECONCILE_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class ReconcileReply:
     payload: bytes
 
     def __post_init__(self) -> None:
-        _at_most("reconcile payload", self.payload, RECONCILE_BYTES_MAX)
+        at_most("reconcile payload", self.payload, RECONCILE_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +167,9 @@ class PushOps:
     news: bool = True
 
     def __post_init__(self) -> None:
-        _few("operations", self.operations, OPERATIONS_PER_MESSAGE_MAX)
+        few("operations", self.operations, OPERATIONS_PER_MESSAGE_MAX)
         for operation in self.operations:
-            _at_most("operation", operation, OPERATION_BYTES_MAX)
+            at_most("operation", operation, OPERATION_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class GetOps:
     ids: tuple[Digest, ...]
 
     def __post_init__(self) -> None:
-        _digests("ids", self.ids, OPERATIONS_PER_MESSAGE_MAX)
+        digests("ids", self.ids, OPERATIONS_PER_MESSAGE_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ class Records:
 
     def __post_init__(self) -> None:
         RecordsReply(self.records)
-        _digests("ids", self.ids, RECORDS_PER_MESSAGE_MAX)
+        digests("ids", self.ids, RECORDS_PER_MESSAGE_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +222,9 @@ class RecordsReply:
     records: tuple[bytes, ...]
 
     def __post_init__(self) -> None:
-        _few("records", self.records, RECORDS_PER_MESSAGE_MAX)
+        few("records", self.records, RECORDS_PER_MESSAGE_MAX)
         for record in self.records:
-            _at_most("record", record, NODE_RECORD_BYTES_MAX)
+            at_most("record", record, NODE_RECORD_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ class Have:
     digests: tuple[Digest, ...]
 
     def __post_init__(self) -> None:
-        _digests("digests", self.digests, HAVE_DIGESTS_MAX)
+        digests("digests", self.digests, HAVE_DIGESTS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ class HaveReply:
     bitmap: bytes
 
     def __post_init__(self) -> None:
-        _at_most("bitmap", self.bitmap, HAVE_DIGESTS_MAX // 8)
+        at_most("bitmap", self.bitmap, HAVE_DIGESTS_MAX // 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ class GetBlock:
     digest: Digest
 
     def __post_init__(self) -> None:
-        _exactly("digest", self.digest, DIGEST_BYTES)
+        exactly("digest", self.digest, DIGEST_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +264,7 @@ class GetBlockReply:
     data: bytes | None
 
     def __post_init__(self) -> None:
-        _at_most("block", self.data or b"", BLOCK_BYTES)
+        at_most("block", self.data or b"", BLOCK_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,8 +276,8 @@ class GetMeta:
     offset: int = 0
 
     def __post_init__(self) -> None:
-        _exactly("digest", self.digest, DIGEST_BYTES)
-        _size("offset", self.offset, META_BYTES_MAX)
+        exactly("digest", self.digest, DIGEST_BYTES)
+        size("offset", self.offset, META_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +288,8 @@ class GetMetaReply:
     chunk: bytes = b""
 
     def __post_init__(self) -> None:
-        _size("total", self.total, META_BYTES_MAX)
-        _at_most("chunk", self.chunk, META_CHUNK_BYTES_MAX)
+        size("total", self.total, META_BYTES_MAX)
+        at_most("chunk", self.chunk, META_CHUNK_BYTES_MAX)
 
 
 Request: TypeAlias = "Hello | Reconcile | PushOps | GetOps | Records | Have | GetBlock | GetMeta"
@@ -297,29 +297,3 @@ Reply: TypeAlias = (
     "HelloReply | ReconcileReply | PushOpsReply | GetOpsReply | RecordsReply | HaveReply | GetBlockReply"
     " | GetMetaReply"
 )
-
-
-def _exactly(what: str, value: bytes, length: int) -> None:
-    if len(value) != length:
-        raise MalformedError(f"{what} of {len(value)} bytes, wanted {length}")
-
-
-def _at_most(what: str, value: bytes, bytes_max: int) -> None:
-    if len(value) > bytes_max:
-        raise LimitError(f"{what} of {len(value)} bytes, at most {bytes_max} are accepted")
-
-
-def _few(what: str, values: Sequence[bytes], count_max: int) -> None:
-    if len(values) > count_max:
-        raise LimitError(f"{len(values)} {what} in one message, at most {count_max} are accepted")
-
-
-def _digests(what: str, values: Sequence[bytes], count_max: int) -> None:
-    _few(what, values, count_max)
-    for value in values:
-        _exactly(what, value, DIGEST_BYTES)
-
-
-def _size(what: str, value: int, maximum: int) -> None:
-    if not 0 <= value <= maximum:
-        raise LimitError(f"{what} of {value}, between 0 and {maximum} are accepted")

@@ -1,4 +1,4 @@
-"""Manifests and block lists travel in pieces; here they are put together, and cut.
+"""Manifests and block lists travel in pieces; here they are put together.
 
 Pieces may come from several sources. The whole is checked against its digest at the end; if it is wrong
 and came from several, nobody can be blamed, so it is fetched again from one source alone.
@@ -9,15 +9,12 @@ shape; only of a manifest, which is a digest of bytes alone, a wrong one proves 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from crdtmerge.digest import DIGEST_BYTES, Digest, Domain, digest
 from crdtmerge.dtypes import DType
-from crdtmerge.errors import DigestMismatchError, MalformedError, NotYetError
+from crdtmerge.errors import DigestMismatchError, MalformedError
 from crdtmerge.keys import NodeId
-from crdtmerge.manifest import Manifest, tensor_root
-from crdtmerge.sync.events import Content
-from crdtmerge.sync.messages import META_CHUNK_BYTES_MAX, GetMeta, GetMetaReply, Meta
+from crdtmerge.manifest import tensor_root
+from crdtmerge.sync.messages import GetMeta, GetMetaReply, Meta
 from crdtmerge.sync.wants import Kind, Piece
 
 
@@ -91,31 +88,3 @@ def digests(joined: bytes) -> tuple[Digest, ...]:
     return tuple(
         Digest(joined[start : start + DIGEST_BYTES]) for start in range(0, len(joined), DIGEST_BYTES)
     )
-
-
-class Server:
-    """Answers `GetMeta`; keeps the last answer's whole, since the next piece is usually of the same."""
-
-    def __init__(self, content: Content) -> None:
-        self._content = content
-        self._last: tuple[Meta, Digest] | None = None
-        self._data = b""
-
-    def answer(self, request: GetMeta) -> GetMetaReply:
-        """Return the piece asked for; total 0 if the whole is not stored."""
-        if self._last != (request.kind, request.digest):
-            read: Callable[[Digest], bytes] = self._manifest if request.kind is Meta.MANIFEST else self._list
-            try:
-                self._data = read(request.digest)
-            except NotYetError:
-                return GetMetaReply(0)
-            self._last = request.kind, request.digest
-        chunk = self._data[request.offset : request.offset + META_CHUNK_BYTES_MAX]
-        return GetMetaReply(len(self._data), chunk)
-
-    def _manifest(self, digest: Digest) -> bytes:
-        manifest: Manifest = self._content.manifest(digest)
-        return manifest.encoded
-
-    def _list(self, root: Digest) -> bytes:
-        return b"".join(self._content.block_list(root))

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from crdtmerge.digest import Digest
-from crdtmerge.errors import MalformedError, NotYetError, PolicyError
+from crdtmerge.errors import MalformedError, PolicyError
 from crdtmerge.keys import NodeId
 from crdtmerge.op import Add, Admit, Ban, Operation, Role, Unban
 from crdtmerge.opset import OpSet
-from crdtmerge.sync import invite, messages
+from crdtmerge.sync import messages
 from crdtmerge.sync.book import AddressBook
 from crdtmerge.sync.chance import Chance
 from crdtmerge.sync.config import Config
@@ -37,10 +37,11 @@ from crdtmerge.sync.events import (
 from crdtmerge.sync.exchange import Exchange
 from crdtmerge.sync.gossip import Gossip
 from crdtmerge.sync.intake import Intake
+from crdtmerge.sync.invite import Invites
 from crdtmerge.sync.messages import Reply, Request
-from crdtmerge.sync.meta import Server
 from crdtmerge.sync.port import Port
 from crdtmerge.sync.records import NodeRecord
+from crdtmerge.sync.server import Server
 from crdtmerge.sync.transfer import Transfer
 from crdtmerge.visible import View
 
@@ -76,16 +77,16 @@ class Peer:
         records: Iterable[bytes] = (),
     ) -> None:
         self.key, self.ops = key, ops
-        self._content, self._seeds = content, seeds
         self._own = NodeRecord.decode(record) if record else None
         self._stored = [NodeRecord.decode(data) for data in records]
-        self._invites: dict[NodeId, tuple[Role, int]] = {}
+        self._invites = Invites(key, ops.federation)
         config = config or Config()
-        self._port = Port(self._ended)
         self._intake = Intake(ops)
         self._book = AddressBook(self._is_member)
-        self._known: tuple[Sequence[NodeId], list[NodeId]] = ((), [])
-        self._contacts = Contacts(self._callable, key, seeds, chance=chance, config=config)
+        self._contacts = Contacts(
+            lambda: self._book.nodes, self._is_member, me=key, seeds=seeds, chance=chance, config=config
+        )
+        self._port = Port(self._contacts.ended)
         self._gossip = Gossip(self._port, self._contacts, chance=chance, config=config)
         self._exchange = Exchange(
             self._port,
@@ -183,14 +184,12 @@ class Peer:
         self._keep(now_ms, self._intake.verified(operations), None, True)
         return self._outputs()
 
-    def on_stored(self, now_ms: int) -> list[Output]:
-        """Content was stored by somebody else (a file was added): look again at what is missing."""
-        self._transfer.look_again(now_ms)
-        return self._outputs()
+    def on_stored(self, now_ms: int, *, lost: bool = False) -> list[Output]:
+        """Content was stored by somebody else (a file was added): look again at what is missing.
 
-    def on_lost(self, now_ms: int) -> list[Output]:
-        """Stored content is gone, or was found damaged and discarded: fetch it again."""
-        self._transfer.look_again(now_ms, lost=True)
+        With ``lost``, some is gone, or was found damaged and discarded: it is fetched again.
+        """
+        self._transfer.look_again(now_ms, lost=lost)
         return self._outputs()
 
     def on_record(self, now_ms: int, data: bytes) -> list[Output]:
@@ -208,12 +207,11 @@ class Peer:
 
     def on_invite(self, key: NodeId, role: Role, *, expires_ms: int) -> None:
         """Remember an open invite by the public half of its key; call again after a restart."""
-        self._invites[key] = role, expires_ms
+        self._invites.add(key, role, expires_ms=expires_ms)
 
     # --- answering ----------------------------------------------------------------------------
 
     def _answer(self, now_ms: int, sender: NodeId, request: Request) -> Reply:
-        blocks = self._content.blocks
         match request:
             case messages.Hello():
                 records = [NodeRecord.decode(request.record)] if request.record else []
@@ -233,31 +231,18 @@ class Peer:
                 found = map(self._book.by_id, request.ids)
                 return messages.RecordsReply(tuple(record.encoded for record in found if record is not None))
             case messages.Have():
-                bits = sum(blocks.has(digest) << i for i, digest in enumerate(request.digests))
-                return messages.HaveReply(bits.to_bytes(-(-len(request.digests) // 8), "little"))
+                return self._server.have(request)
             case messages.GetBlock():
-                return messages.GetBlockReply(self._block(request.digest))
+                return self._server.block(request)
             case messages.GetMeta():
-                return self._server.answer(request)
-
-    def _block(self, digest: Digest) -> bytes | None:
-        try:
-            return self._content.blocks.get(digest)
-        except NotYetError:
-            return None
+                return self._server.meta(request)
 
     def _welcome(self, now_ms: int, sender: NodeId, hello: messages.Hello, proof: bytes) -> Reply:
         """Answer a newcomer who proves an invite, and ask the driver to admit it; it may ask twice."""
         authority = self.view.authority
         reply = self._exchange.greet(hello, genesis=self.ops.genesis.encoded)
         if not authority.is_member(sender):
-            key = invite.check(proof, federation=self.ops.federation, node=sender)
-            role, expires_ms = self._invites.get(key, (None, 0))
-            if role is None or expires_ms <= now_ms or authority.is_banned(sender):
-                raise PolicyError(f"{sender.hex()} holds no open invite")
-            if not authority.is_admin(self.key):
-                raise PolicyError("this node may admit nobody")
-            del self._invites[key]
+            key, role = self._invites.spend(now_ms, proof, sender, authority)
             self._port.emit(AdmissionWanted(sender, role, key))
         return reply
 
@@ -287,8 +272,7 @@ class Peer:
     def _standing_changed(self, now_ms: int) -> None:
         """Somebody was admitted or banned."""
         self._book.prune(now_ms)
-        self._contacts.forget(self._is_member)
-        self._known = ((), [])
+        self._contacts.forget_strangers()
         if self._own is not None:
             self._keep_records(now_ms, [self._own])
 
@@ -304,22 +288,11 @@ class Peer:
             base = self.ops.charter.base
             self._transfer.want(now_ms, [*([] if base is None else [base]), *visible])
 
-    def _callable(self) -> Sequence[NodeId]:
-        """Return members that can be called, ascending: those with a record, and seeds."""
-        nodes = self._book.nodes
-        if self._known[0] is not nodes:
-            members = [node for node in self._seeds if self._is_member(node)]
-            self._known = nodes, sorted({*nodes, *members})
-        return self._known[1]
-
     def _is_member(self, node: NodeId) -> bool:
         return self.view.authority.is_member(node)
 
     def _authors(self, contribution: Digest) -> Sequence[NodeId]:
         return self.view.authors(contribution)
-
-    def _ended(self, now_ms: int, node: NodeId, answered: bool) -> None:
-        self._contacts.ended(now_ms, node, answered)
 
     def _outputs(self) -> list[Output]:
         self._transfer.flushed()

@@ -10,31 +10,25 @@ once, so that one slow node does not hold up a contribution.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from crdtmerge.digest import Digest, Domain, digest
-from crdtmerge.errors import DigestMismatchError, LimitError, MalformedError, NotYetError, RejectedError
+from crdtmerge.errors import DigestMismatchError, MalformedError, RejectedError
 from crdtmerge.keys import NodeId
 from crdtmerge.limits import HAVE_DIGESTS_MAX
-from crdtmerge.manifest import Manifest, tensor_root
+from crdtmerge.manifest import Manifest
 from crdtmerge.sync.config import Config
-from crdtmerge.sync.events import Content, Failure, Misbehaved, Ready, StoreBlock, StoreManifest, StoreTensor
+from crdtmerge.sync.events import Content, Failure, StoreBlock, StoreManifest, StoreTensor
+from crdtmerge.sync.jobs import Jobs
 from crdtmerge.sync.messages import META_BYTES_MAX, GetBlock, GetBlockReply, GetMetaReply, Have, HaveReply
 from crdtmerge.sync.meta import Assembly, digests
 from crdtmerge.sync.port import Port
 from crdtmerge.sync.sources import Source, Sources
-from crdtmerge.sync.wants import Job, Kind, Piece
-
-JOBS_MAX: Final = 4
-"""Contributions that are fetched at a time."""
+from crdtmerge.sync.wants import Kind, Piece
 
 ASSEMBLY_BYTES_MAX: Final = 4 * META_BYTES_MAX
 """Manifests and block lists that are put together at a time, in memory: few large or many small ones."""
-
-STALLED_MS: Final = 30_000
-"""A job that nothing arrived for in this time makes room for another."""
 
 LOOK_MS: Final = 5_000
 """Time between two looks around for sources while something is missing."""
@@ -68,72 +62,56 @@ class Transfer:
         config: Config,
         bytes_max: int | None,
     ) -> None:
-        self._content, self._port = content, port
-        self._authors, self._candidates, self._bytes_max = authors, candidates, bytes_max
+        self._port, self._candidates = port, candidates
+        self._jobs = Jobs(content, port, authors=authors, bytes_max=bytes_max)
         self._sources = Sources(config)
-        self._settled: set[Digest] = set()  # ready, or refused
-        self._jobs: dict[Digest, Job] = {}
-        self._waiting: deque[Digest] = deque()
         self._assemblies: dict[Piece, Assembly] = {}
-        self._fresh: set[Piece] = set()
         self._look_ms = 0
         self.due_ms: int | None = None
 
     @property
     def missing(self) -> int:
         """How much is known to be missing; 0 if nothing is."""
-        return sum(map(len, self._jobs.values())) + len(self._waiting)
+        return len(self._jobs)
 
     def want(self, now_ms: int, contributions: Iterable[Digest]) -> None:
         """Complete exactly these contributions, in this order; stop fetching others."""
-        wanted = dict.fromkeys(contributions)
-        self._jobs = {contribution: job for contribution, job in self._jobs.items() if contribution in wanted}
-        self._settled.intersection_update(wanted)
-        self._waiting = deque(c for c in wanted if c not in self._settled and c not in self._jobs)
+        self._jobs.want(contributions)
         self._pump(now_ms)
 
     def want_also(self, now_ms: int, contributions: Iterable[Digest]) -> None:
         """Complete these contributions, too."""
-        known = {*self._settled, *self._jobs, *self._waiting}
-        self._waiting.extend(c for c in dict.fromkeys(contributions) if c not in known)
+        self._jobs.want_also(contributions)
         self._pump(now_ms)
 
     def look_again(self, now_ms: int, *, lost: bool = False) -> None:
         """Content was stored by somebody else: walk again; if some was lost, over what was complete too."""
-        self._waiting.extendleft(reversed(self._jobs))
-        if lost:
-            self._waiting.extend(sorted(self._settled))
-            self._settled.clear()
-        self._jobs.clear()
+        self._jobs.begin_anew(lost=lost)
         self._pump(now_ms)
 
     def tick(self, now_ms: int) -> None:
         """Go on, if it is time."""
-        if self.due_ms is None or now_ms < self.due_ms:
-            return
-        for contribution, job in list(self._jobs.items()):
-            if self._waiting and now_ms - job.progress_ms >= STALLED_MS:
-                del self._jobs[contribution]
-                self._waiting.append(contribution)
-        self._pump(now_ms)
+        if self.due_ms is not None and now_ms >= self.due_ms:
+            self._jobs.rotate(now_ms)
+            self._pump(now_ms)
 
     def flushed(self) -> None:
         """The outputs so far are with the driver."""
-        self._fresh.clear()
+        self._jobs.flushed()
+
+    # --- asking -----------------------------------------------------------------------------------
 
     def _pump(self, now_ms: int) -> None:
-        """Walk on, finish jobs, and ask for as much as there is room for."""
-        more = self._walk(now_ms)
+        """Walk on, and ask for as much as there is room for."""
+        more, begun = self._jobs.walk(now_ms)
         if not self._jobs:
             self.due_ms = None
             self._assemblies.clear()
             return
-        if self.due_ms is None or now_ms >= self._look_ms:
+        if begun or self.due_ms is None or now_ms >= self._look_ms:
             self._look(now_ms)
         self.due_ms = now_ms if more else self._look_ms
-        wanted = sorted(
-            {piece for job in self._jobs.values() for piece in job.wanted}, key=lambda piece: piece.order
-        )
+        wanted = self._jobs.wanted
         metas = [piece for piece in wanted if not piece.is_block]
         blocks = [piece for piece in wanted if piece.is_block]
         for source in self._sources.all:
@@ -144,62 +122,17 @@ class Transfer:
         for piece in [*self._under_assembly(metas), *held]:
             if not self._sources.asked(piece):
                 self._ask(piece)
-        if len(blocks) <= LAST_BLOCKS and not metas and all(job.walked for job in self._jobs.values()):
+        if len(blocks) <= LAST_BLOCKS and not metas and self._jobs.walked:
             for piece in held:
                 if self._sources.asked(piece) == 1:
                     self._ask(piece)
 
     def _look(self, now_ms: int) -> None:
+        """Choose sources again: authors first, then whoever can be called."""
         candidates = self._candidates()
         able = set(candidates)
-        preferred = [author for job in self._jobs for author in self._authors(job) if author in able]
-        self._sources.choose(now_ms, preferred, candidates)
+        self._sources.choose(now_ms, [node for node in self._jobs.authors if node in able], candidates)
         self._look_ms = now_ms + LOOK_MS
-
-    def _walk(self, now_ms: int) -> bool:
-        """Fill all windows and drop what is done; return whether there is more to walk right away."""
-        more = False
-        ahead = list(self._jobs)
-        while ahead or (self._waiting and len(self._jobs) < JOBS_MAX):
-            if not ahead:
-                ahead.append(self._waiting.popleft())
-                job = Job(ahead[0], self._content, now_ms=now_ms, bytes_max=self._bytes_max)
-                self._jobs[ahead[0]] = job
-                self._look_ms = now_ms  # its authors are good sources
-            contribution = ahead.pop(0)
-            job = self._jobs[contribution]
-            try:
-                more |= job.fill(self._fresh)
-                self._store_empty(job)
-            except LimitError as error:
-                self._refuse(contribution, error)
-            else:
-                if job.done:
-                    self._settle(contribution)
-                    self._port.emit(Ready(contribution))
-        return more
-
-    def _store_empty(self, job: Job) -> None:
-        """Store the block lists of tensors without a block: they are known without asking."""
-        while job.empty:
-            tensor = job.empty.pop()
-            try:
-                self._content.block_list(tensor.root)
-            except NotYetError:
-                if tensor_root(tensor.dtype, tensor.shape, ()) == tensor.root:
-                    self._port.emit(StoreTensor(tensor.root, tensor.dtype, tensor.shape, ()))
-
-    def _settle(self, contribution: Digest) -> None:
-        del self._jobs[contribution]
-        self._settled.add(contribution)
-
-    def _refuse(self, contribution: Digest, error: RejectedError) -> None:
-        """Give up a contribution that its author should not have published."""
-        self._settle(contribution)
-        for author in self._authors(contribution):
-            self._port.emit(Misbehaved(author, error))
-
-    # --- asking and getting -----------------------------------------------------------------------
 
     def _ask_what(self, source: Source, blocks: Sequence[Piece]) -> None:
         """Ask a source which of the wanted blocks it holds."""
@@ -222,7 +155,8 @@ class Transfer:
 
     def _under_assembly(self, metas: Sequence[Piece]) -> list[Piece]:
         """Return the manifests and block lists to ask for, those begun already first."""
-        self._assemblies = {piece: a for piece, a in self._assemblies.items() if piece in metas}
+        still = set(metas)
+        self._assemblies = {piece: a for piece, a in self._assemblies.items() if piece in still}
         room = ASSEMBLY_BYTES_MAX - sum(piece.meta_bytes for piece in self._assemblies)
         for piece in metas:
             if piece not in self._assemblies and piece.meta_bytes <= room:
@@ -231,6 +165,7 @@ class Transfer:
         return list(self._assemblies)
 
     def _ask(self, piece: Piece) -> None:
+        """Ask the best source there is for a piece."""
         source = self._sources.pick(piece)
         if source is None:
             return
@@ -249,6 +184,8 @@ class Transfer:
                 self._got_meta(now_ms, node, assembly, end)
 
             self._port.call(node, assembly.request, GetMetaReply, got_meta)
+
+    # --- getting ----------------------------------------------------------------------------------
 
     def _got_block(self, now_ms: int, node: NodeId, piece: Piece, end: GetBlockReply | Failure) -> None:
         data = None if isinstance(end, Failure) else end.data
@@ -288,17 +225,12 @@ class Transfer:
         try:
             manifest = Manifest.decode(data)
         except RejectedError as error:
-            if piece.digest in self._jobs:
-                self._refuse(piece.digest, error)
+            self._jobs.refuse(piece.digest, error)
             return
         if self._arrived(now_ms, piece):
-            self._jobs[piece.digest].manifest = manifest
+            self._jobs.read(manifest)
             self._port.emit(StoreManifest(manifest))
 
     def _arrived(self, now_ms: int, piece: Piece, blocks: tuple[Digest, ...] = ()) -> bool:
-        """Note that a checked piece is here; return whether anybody wants it, so whether to store it."""
         self._sources.stored(piece)
-        wanting = [job for job in self._jobs.values() if job.arrived(piece, blocks, now_ms=now_ms)]
-        if wanting:
-            self._fresh.add(piece)
-        return bool(wanting)
+        return self._jobs.arrived(now_ms, piece, blocks)

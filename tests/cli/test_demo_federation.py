@@ -13,7 +13,8 @@ import pytest
 
 from crdtmerge.demo import federation
 from crdtmerge.demo.faults import FaultProxy
-from crdtmerge.demo.federation import DemoError, Federation
+from crdtmerge.demo.federation import Federation
+from crdtmerge.errors import DemoError
 
 SERVES = "import json, time; print(json.dumps({'event': 'serving', 'address': '127.0.0.1:7'}), flush=True); "
 GOOD = SERVES + "time.sleep(60)"

@@ -8,8 +8,8 @@ from dataclasses import asdict
 import pytest
 from rich.console import Console
 
-from crdtmerge.demo.federation import DemoError
 from crdtmerge.demo.report import Report, Stage
+from crdtmerge.errors import DemoError
 
 A, B, C = ("aa" * 32, "bb" * 32, "cc" * 32)
 

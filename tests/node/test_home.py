@@ -129,8 +129,9 @@ def test_an_invitation_is_a_ticket_outside_and_an_open_invite_inside(tmp_home: P
 def test_an_invitation_needs_an_address(tmp_home: Path) -> None:
     with harness.founded(tmp_home) as store:
         ledger = Ledger(store, identity.signing_key(tmp_home))
-        with pytest.raises(UsageError, match="address"):
-            invites.invite(tmp_home, ledger)
+        for addresses in ((), (Address("node.example.org", 0),)):
+            with pytest.raises(UsageError, match="address"):
+                invites.invite(tmp_home, ledger, addresses=addresses)
         assert list(invites.outstanding(store)) == []
 
 

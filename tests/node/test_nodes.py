@@ -20,7 +20,7 @@ from node_harness import run, until
 
 from crdtmerge.digest import Digest
 from crdtmerge.dtypes import DType
-from crdtmerge.errors import LockedError, PolicyError, UsageError
+from crdtmerge.errors import LockedError, OutOfSpaceError, PolicyError, UsageError
 from crdtmerge.keys import NodeId
 from crdtmerge.ledger import Ledger
 from crdtmerge.limits import BLOCK_BYTES
@@ -309,6 +309,18 @@ def test_a_home_without_a_federation_is_not_served(tmp_path: Path) -> None:
     identity.create_signing_key(tmp_path)
     with pytest.raises(UsageError, match="no federation"):
         run(serve(tmp_path, CONFIG))
+
+
+def test_a_node_whose_disk_fails_stops_and_says_why(founder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Store) -> int:
+        raise OutOfSpaceError("the disk is full")
+
+    async def story() -> None:
+        with pytest.raises(OutOfSpaceError, match="full"):
+            await serve(founder, CONFIG, lambda _: monkeypatch.setattr(Store, "data_version", full))
+
+    run(story(), seconds=10)
+    assert lock.holder(founder) is None
 
 
 # --- as a process of its own ----------------------------------------------------------------------

@@ -34,7 +34,14 @@ class Room:
     def __init__(self, count: int, seeds: Sequence[NodeId] = ()) -> None:
         self.nodes = others(count)
         chance = Chance(b"room")
-        self.contacts = Contacts(lambda: [ME, *self.nodes], ME, seeds, chance=chance, config=CONFIG)
+        self.contacts = Contacts(
+            lambda: [ME, *self.nodes],
+            lambda node: node in self.nodes,
+            me=ME,
+            seeds=seeds,
+            chance=chance,
+            config=CONFIG,
+        )
         self.port = Port(self.contacts.ended)
         self.gossip = Gossip(self.port, self.contacts, chance=chance, config=CONFIG)
 

@@ -15,12 +15,13 @@ from crdtmerge.keys import NodeId
 from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.manifest import Kind, Manifest, Tensor
 from crdtmerge.simulations.faults import wrong_blocks, wrong_metas
-from crdtmerge.sync import messages, meta
+from crdtmerge.sync import messages, meta, server
 from crdtmerge.sync.config import Config
 from crdtmerge.sync.events import Call, Failure, Misbehaved, Output, Ready, StoreBlock
+from crdtmerge.sync.jobs import JOBS_MAX, STALLED_MS
 from crdtmerge.sync.messages import GetBlock, GetMeta, Have, Reply, Request
 from crdtmerge.sync.port import Port
-from crdtmerge.sync.transfer import JOBS_MAX, LOOK_MS, STALLED_MS, Transfer
+from crdtmerge.sync.transfer import LOOK_MS, Transfer
 from crdtmerge.sync.wants import Kind as PieceKind
 from crdtmerge.sync.wants import Piece
 
@@ -30,13 +31,12 @@ ANN, BOB, CID = (NodeId(name * 32) for name in (b"a", b"b", b"c"))
 def serve(disk: Disk, request: Request) -> Reply:
     """Answer as an honest peer with this disk does."""
     match request:
-        case Have(wanted):
-            bits = sum(disk.blocks.has(block) << i for i, block in enumerate(wanted))
-            return messages.HaveReply(bits.to_bytes(-(-len(wanted) // 8), "little"))
-        case GetBlock(wanted_block):
-            return messages.GetBlockReply(dict(disk.blocks).get(wanted_block))
+        case Have():
+            return server.Server(disk).have(request)
+        case GetBlock():
+            return server.Server(disk).block(request)
         case GetMeta():
-            return meta.Server(disk).answer(request)
+            return server.Server(disk).meta(request)
     raise AssertionError(f"a transfer does not send {request}")
 
 
@@ -267,7 +267,7 @@ def test_a_wrong_manifest_bans_its_source_and_another_serves_it() -> None:
 
 
 def test_a_manifest_travels_in_pieces_from_whoever_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meta, "META_CHUNK_BYTES_MAX", 100)
+    monkeypatch.setattr(server, "META_CHUNK_BYTES_MAX", 100)
     manifest, disks = copies(model(30), 2)
     home = Home(dict(zip((ANN, BOB), disks, strict=True)))
     home.want(manifest.digest)
@@ -282,7 +282,7 @@ def test_a_manifest_travels_in_pieces_from_whoever_answers(monkeypatch: pytest.M
 
 
 def test_pieces_of_a_liar_spoil_a_manifest_but_accuse_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meta, "META_CHUNK_BYTES_MAX", 100)
+    monkeypatch.setattr(server, "META_CHUNK_BYTES_MAX", 100)
     manifest, disks = copies(model(30), 2)
     home = Home(dict(zip((ANN, BOB), disks, strict=True)))
     home.want(manifest.digest)
