@@ -46,7 +46,7 @@ class Machine:
         self.says: list[Output] = []
         self.refuses: Exception | None = None
         self.open: list[NodeId] = []
-        self.looked = 0
+        self.looked: list[bool] = []
         self.bad: set[Any] = set()
 
     @property
@@ -71,8 +71,8 @@ class Machine:
             self.ops.add(operation)
         return [CALL]
 
-    def on_stored(self, now_ms: int) -> list[Output]:
-        self.looked += 1
+    def on_stored(self, now_ms: int, *, lost: bool = False) -> list[Output]:
+        self.looked.append(lost)
         return []
 
     def on_invite(self, invite: NodeId, role: Role, *, expires_ms: int) -> None:
@@ -149,7 +149,7 @@ def test_a_corrupt_block_is_refused_and_forgotten_so_that_a_sync_brings_it_again
     turn = bench.keeper.request(NODE, m.GetBlock(wanted))
     assert turn.refusal is bench.machine.refuses
     assert not bench.real.blocks.has(wanted)
-    assert bench.machine.looked == 1
+    assert bench.machine.looked == [True]
 
 
 def test_blocks_are_flushed_when_something_is_complete(bench: Bench) -> None:
