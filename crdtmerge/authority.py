@@ -137,7 +137,7 @@ class Bans:
             tuple(
                 Sentence(ban_id, EMPTY.union(past(self._ops, key, ban.keep)))
                 for ban_id, (above, ban) in imposed
-                if above < level and self._lifted.get((key, ban_id), level) > above
+                if above < min(level, self._lifted.get((key, ban_id), level))
             ),
         )
 

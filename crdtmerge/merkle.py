@@ -166,7 +166,8 @@ class MerkleSet(_Trie[Digest, object], Set[Digest]):
 
     def add(self, key: Digest) -> MerkleSet:
         """Return the set with ``key``."""
-        top, new = _with(self._top, _Leaf[Digest, object](key, True))
+        leaf: _Leaf[Digest, object] = _Leaf(key, True)
+        top, new = _with(self._top, leaf)
         return self._made(top, self._count + 1) if new else self
 
     def union(self, keys: Collection[Digest]) -> MerkleSet:

@@ -75,8 +75,8 @@ class OpSet:
         """
         if other.federation != self.federation:
             raise PolicyError(f"a set of {other.federation.hex()}, this is {self.federation.hex()}")
-        unknown = sorted(other._operations.keys() - self._operations.keys())
-        new = [other._operations[key] for key in unknown]
+        unknown = (op_id for op_id in other._operations if op_id not in self._operations)
+        new = [other._operations[op_id] for op_id in sorted(unknown)]
         for operation in new:
             self._insert(operation)
         return new
@@ -97,7 +97,7 @@ class OpSet:
         only an author who writes in several places at once has, the lowest.
         """
         entry = self._authors.get(author)
-        return tuple(sorted(entry.ids - entry.named)[:PREV_MAX]) if entry else ()
+        return tuple(sorted(entry.heads)[:PREV_MAX]) if entry else ()
 
     def copy(self) -> OpSet:
         """Return an independent set with the same operations."""
@@ -125,21 +125,29 @@ class OpSet:
 
     def _insert(self, operation: Operation) -> None:
         self._operations[operation.id] = operation
-        entry = self._authors.setdefault(operation.author, _Author())
-        entry.ids.add(operation.id)
-        entry.named.update(operation.prev)
+        self._authors.setdefault(operation.author, _Author()).insert(operation)
 
 
 class _Author:
-    """The ids of one author's operations, and the ids that these name as predecessors."""
+    """The ids of one author's operations, those that no other names, and those named but not here."""
 
-    __slots__ = ("ids", "named")
+    __slots__ = ("absent", "heads", "ids")
 
     def __init__(self) -> None:
         self.ids: set[Digest] = set()
-        self.named: set[Digest] = set()
+        self.heads: set[Digest] = set()
+        self.absent: set[Digest] = set()
+
+    def insert(self, operation: Operation) -> None:
+        self.ids.add(operation.id)
+        if operation.id in self.absent:
+            self.absent.remove(operation.id)
+        else:
+            self.heads.add(operation.id)
+        self.heads.difference_update(operation.prev)
+        self.absent.update(before for before in operation.prev if before not in self.ids)
 
     def copy(self) -> _Author:
         copy = _Author()
-        copy.ids, copy.named = set(self.ids), set(self.named)
+        copy.ids, copy.heads, copy.absent = set(self.ids), set(self.heads), set(self.absent)
         return copy

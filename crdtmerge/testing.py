@@ -7,8 +7,9 @@
     def test_order_of_arrival_never_shows(history): ...
 
 Histories are what an adversary could bring about: keys that speak before they are admitted or after they
-are banned, equivocation (operations that leave out their author's latest), bans that keep something,
-lying clocks, retracts of what is not theirs or has not arrived. Every operation is truly signed.
+are banned, equivocation (operations that leave out their author's latest, or name somebody else's as
+their past), bans that keep something, lying clocks, retracts of what is not theirs or has not arrived.
+Every operation is truly signed.
 
 Needs the extra ``crdtmerge[testing]``; nothing else in the package imports Hypothesis.
 """
@@ -235,7 +236,10 @@ def _statements(draw: st.DrawFn, story: Story, people: Sequence[str], said: Sequ
         body = SetRecipe(RECIPE, ids(draw(st.lists(earlier, max_size=2))))
     else:
         body = Coefficients(digest(Domain.PAYLOAD), (draw(contents),))
-    honest = draw(st.booleans())
     own = [operation.id for operation in said if operation.author == story.id(who)]
-    prev = None if honest or not own else draw(st.sets(st.sampled_from(own), max_size=2))
+    past = draw(st.sampled_from(["honest", "honest", "forked", "false"]))
+    prev = None
+    if past != "honest":
+        known = own if past == "forked" and own else [operation.id for operation in said]
+        prev = draw(st.sets(st.sampled_from(known), max_size=2))
     return story(who, body, prev=prev, created_ms=draw(st.integers(0, 8)))

@@ -121,8 +121,6 @@ class LiveView:
         if standing is None:
             return ()
         missed = self._missing_link(operation, standing)
-        if missed:
-            standing = self._who.standings[operation.author]
         self._take(operation, standing)
         if standing.role is Role.ADMIN and standing.honours(operation.id):
             return [*missed, *self._decree(operation, standing.level)]
@@ -178,7 +176,7 @@ class LiveView:
             return
         body, decrees = operation.body, standing.role is Role.ADMIN
         if isinstance(body, Add):
-            if self._is_live(operation, body):
+            if self._is_live(operation, body, standing.level):
                 self._turn(operation, body, live=True)
         elif isinstance(body, Retract):
             for tag in body.adds:
@@ -196,8 +194,7 @@ class LiveView:
             for target in body.supersedes if isinstance(body, SetRecipe) else ():
                 lower(self._superseded, target, standing.level)
 
-    def _is_live(self, operation: Operation, body: Add) -> bool:
-        level = self._who.standings[operation.author].level
+    def _is_live(self, operation: Operation, body: Add, level: int) -> bool:
         return level < self._blocks.get(body.contribution, NOBODY) and not any(
             may_retract(self._who, retractor, operation.author)
             for retractor in self._retractors.get(operation.id, ())
@@ -212,7 +209,7 @@ class LiveView:
             or tag not in self._live.get(add.body.contribution, ())
         ):
             return
-        if not self._is_live(add, add.body):
+        if not self._is_live(add, add.body, self._who.standings[add.author].level):
             self._turn(add, add.body, live=False)
 
     def _turn(self, add: Operation, body: Add, *, live: bool) -> None:

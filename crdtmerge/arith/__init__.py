@@ -18,6 +18,16 @@ from torch import Tensor
 
 from crdtmerge.arith import draw, environment, scalar
 from crdtmerge.arith.convert import decode, encode, non_finite
+from crdtmerge.arith.dots import (
+    Cosine,
+    ExactDot,
+    Moments,
+    cosine,
+    exact_dot,
+    exact_squared_norm,
+    mean,
+    variance,
+)
 from crdtmerge.arith.draw import keep_mask
 from crdtmerge.arith.elementwise import (
     clamp,
@@ -30,35 +40,67 @@ from crdtmerge.arith.elementwise import (
     weighted_sum,
 )
 from crdtmerge.arith.exact import ExactSum
+from crdtmerge.arith.functions import exp, log, sigmoid, softmax, tanh
 from crdtmerge.arith.order import Cut, TopSelection
+from crdtmerge.arith.rank import (
+    RankSelection,
+    kth_magnitude,
+    median,
+    median_rows,
+    midpoint,
+    quantile,
+    quantile_rank,
+    quantile_rows,
+)
 from crdtmerge.arith.reduce import LaneDot, LaneGram, LaneSum, dot, lane_sum, squared_norm
 from crdtmerge.arith.scalar import nearest
 
 __all__ = [
+    "Cosine",
     "Cut",
+    "ExactDot",
     "ExactSum",
     "LaneDot",
     "LaneGram",
     "LaneSum",
+    "Moments",
+    "RankSelection",
     "Tensor",
     "TopSelection",
     "clamp",
+    "cosine",
     "decode",
     "dot",
     "draw",
     "encode",
     "environment",
+    "exact_dot",
+    "exact_squared_norm",
+    "exp",
     "keep_mask",
+    "kth_magnitude",
     "lane_sum",
+    "log",
     "masked",
     "maximum",
+    "mean",
+    "median",
+    "median_rows",
+    "midpoint",
     "minimum",
     "nearest",
     "non_finite",
     "positive_zero",
+    "quantile",
+    "quantile_rank",
+    "quantile_rows",
     "scalar",
+    "sigmoid",
     "sign",
+    "softmax",
     "sqrt",
     "squared_norm",
+    "tanh",
+    "variance",
     "weighted_sum",
 ]

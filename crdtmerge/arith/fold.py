@@ -7,26 +7,34 @@ their number alone:
     x₀ x₁ x₂ x₃         h = 2: x₂ to x₀, x₃ to x₁
     x₀ x₁               h = 1: x₁ to x₀
 
-An error is at most ⌈log₂ n⌉ roundings deep.
+An error is at most ⌈log₂ n⌉ roundings deep. Products of factors go the same way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
 
 def fold(x: Tensor) -> Tensor:
-    """Return the sum over the first dimension, [n, ...] to [...]; 0.0 of nothing.
+    """Return the sum over the first dimension, [n, ...] float64 to [...]; 0.0 of nothing.
 
-    Determinism: for h the powers of two below n, descending: x[j] ← x[j] + x[j + h] for all j + h < n, and n ← h.
+    Determinism: for h the powers of two below n, descending: xⱼ ← xⱼ + xⱼ₊ₕ where there is one, for all j < h.
     """
-    count = len(x)
-    if count == 0:
-        return x.new_zeros(x.shape[1:])
-    half = 1 << (count - 1).bit_length() >> 1
-    total = x[: max(half, 1)].clone()
-    total[: count - half] += x[half:] if half else 0.0
-    while half > 1:
-        half //= 2
-        total[:half] += total[half : 2 * half]
-    return total[0]
+    return _folded(x, torch.add) if len(x) else x.new_zeros(x.shape[1:])
+
+
+def fold_product(x: Tensor) -> Tensor:
+    """Return the product over the first dimension, [n, ...] float64 to [...], in the order of `fold`; n >= 1."""
+    return _folded(x, torch.mul)
+
+
+def _folded(x: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    half = (1 << (len(x) - 1).bit_length()) // 2
+    while half:
+        lower = x[:half].clone()
+        lower[: len(x) - half] = combine(lower[: len(x) - half], x[half:])
+        x, half = lower, half // 2
+    return x[0]

@@ -11,7 +11,6 @@ import math
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-import torch
 from torch import Tensor
 
 from crdtmerge.arith.cholesky import NotPositiveDefiniteError, cholesky, require_square
@@ -69,8 +68,3 @@ def solve_positive(a: Tensor, right: Tensor, ridges: tuple[Fraction, ...] = (Fra
             continue
         return Solution(solve_upper(lower.mT, solve_lower(lower, right)), ridge)
     raise failure
-
-
-def identity(n: int) -> Tensor:
-    """Return the [n, n] float64 matrix I: to solve for an inverse, where there is no way around one."""
-    return torch.eye(n, dtype=torch.float64)

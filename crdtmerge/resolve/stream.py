@@ -205,14 +205,14 @@ def _merge(plan: Plan, reader: Reader, piece: _Piece, survey: Survey | None) -> 
 def _in_order(
     function: Callable[[_In], _Out], items: Iterable[_In], threads: int
 ) -> Iterator[tuple[_In, _Out]]:
-    """Yield (item, function(item)) in order, computing at most ``threads`` + 1 ahead."""
-    if threads <= 1:
-        arith.environment.check()
-        for item in items:
-            yield item, function(item)
-        return
+    """Yield (item, function(item)) in order, computing at most ``threads`` + 1 ahead.
+
+    Tiles are the only parallelism: within one, torch works on one thread, since on a busy machine its
+    own threads wait for each other longer than they compute.
+    """
     waiting: deque[tuple[_In, Future[_Out]]] = deque()
-    with ThreadPoolExecutor(threads, initializer=_worker) as pool:
+    within = torch.get_num_threads()
+    with ThreadPoolExecutor(max(threads, 1), "crdtmerge-merge", initializer=_worker) as pool:
         try:
             for item in items:
                 waiting.append((item, pool.submit(function, item)))
@@ -225,8 +225,9 @@ def _in_order(
         finally:
             for _, future in waiting:
                 future.cancel()
+            torch.set_num_threads(within)  # threads that others start later take this over
 
 
 def _worker() -> None:
-    torch.set_num_threads(1)  # per thread: the parallelism is over tiles
+    torch.set_num_threads(1)
     arith.environment.check()

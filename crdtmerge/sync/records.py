@@ -6,14 +6,13 @@ Of two records of one node the one with the higher (sequence, id) is in force, w
 and in whatever order. A record is believed about its own node only, and carries the exact certificate
 that a caller has to see: another member can neither redirect a node's callers nor pose as it.
 
-An address is a claim about somebody's network. Which ones this node dials is its own decision
-(`NodeRecord.dialable`) and not part of what records are accepted, so address books still agree.
+An address is a claim. Which claims are dialled is each caller's own decision and no part of which records
+are accepted (a book that refused what others keep would differ from theirs for ever): here an address is
+a short printable text.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,10 +28,8 @@ VERSION: Final = 1
 
 _PURPOSE: Final = "node record"
 _TIME_MAX: Final = (1 << 63) - 1
-_ADDRESS: Final = re.compile(
-    r"(?P<host>[0-9A-Za-z.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[1-9][0-9]{0,4})"
-)
-_LOCAL_NAMES: Final = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home.arpa")
+_ADDRESS_CHARACTERS_MAX: Final = 264
+"""A host name of 253 characters, brackets, colon and port."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,10 @@ class NodeRecord:
         if len(record.addresses) > ADDRESSES_MAX:
             raise LimitError(f"{len(record.addresses)} addresses, at most {ADDRESSES_MAX} are accepted")
         for address in record.addresses:
-            split_address(address)
+            if not (
+                0 < len(address) <= _ADDRESS_CHARACTERS_MAX and address.isascii() and address.isprintable()
+            ):
+                raise MalformedError(f"wanted an address such as example.org:7946, got {address[:80]!r}")
         keys.verify(record.node, _PURPOSE, record.unsigned, record.signature)
         return record
 
@@ -115,40 +115,6 @@ class NodeRecord:
         """Whether this record is in force rather than ``other``, of the same node."""
         return (self.sequence, self.id) > (other.sequence, other.id)
 
-    def dialable(self, *, private: bool) -> tuple[str, ...]:
-        """Return the addresses that may be dialled.
-
-        Args:
-            private: also those of loopback, private and link-local networks. Without it no member can
-                make us knock on doors behind our own firewall; a public name that resolves to such an
-                address is for the caller to refuse.
-        """
-        return tuple(address for address in self.addresses if private or is_public(split_address(address)[0]))
-
     @property
     def _fields(self) -> list[canon.Value]:
         return [VERSION, self.node, list(self.addresses), self.leaf, self.sequence, self.expires_ms]
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return host (an IPv6 address without its brackets) and port.
-
-    Raises:
-        MalformedError: if ``address`` is not ``host:port``.
-    """
-    match = _ADDRESS.fullmatch(address)
-    if match is None or int(match["port"]) > 65535:
-        raise MalformedError(f"wanted an address such as example.org:7946, got {address[:80]!r}")
-    return match["host"].strip("[]"), int(match["port"])
-
-
-def is_public(host: str) -> bool:
-    """Whether a host is an address of the public internet, or a name that does not say otherwise."""
-    try:
-        parsed = ipaddress.ip_address(host)
-    except ValueError:
-        name = "." + host.lower().rstrip(".")
-        # A name of digits and dots alone is an address in disguise: "127.1", "2130706433".
-        return not name.endswith(_LOCAL_NAMES) and not name[-1].isdigit() and "." in name[1:]
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return (mapped or parsed).is_global and not (mapped or parsed).is_multicast

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
+import mpmath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +72,85 @@ def test_logarithms(x: float) -> None:
 def test_arc_cosines(x: float) -> None:
     below, above = reference.cell(scalar.acos(x))
     assert reference.cos_bounds(above)[1] < x < reference.cos_bounds(below)[0]
+
+
+BASES = (
+    POSITIVE
+    | st.floats(0.99, 1.01)
+    | st.integers(1, 2000).map(float)
+    | st.integers(1, 99).map(lambda n: n**4.0)
+)
+EXPONENTS = st.floats(-4, 4) | st.integers(-40, 40).map(float) | st.integers(-99, 99).map(lambda n: n / 32)
+
+
+@given(BASES, EXPONENTS)
+def test_powers(x: float, y: float) -> None:
+    if abs(y * math.log2(x)) < 1000:
+        with mpmath.workprec(1500):
+            numerator, denominator = mpmath.libmp.to_rational((mpmath.mpf(x) ** mpmath.mpf(y))._mpf_)
+        assert scalar.pow(x, y) == reference.float64(Fraction(int(numerator), int(denominator)))
+
+
+@given(st.integers(-(2**53), 2**53), st.integers(0, 12))
+def test_whole_powers_of_whole_numbers(x: int, y: int) -> None:
+    assert scalar.pow(float(x), float(y)) == reference.float64(Fraction(x**y))
+
+
+@given(POSITIVE)
+def test_the_power_of_a_half_is_the_square_root(x: float) -> None:
+    assert scalar.pow(x, 0.5) == scalar.sqrt(x)
+    assert scalar.pow(x, 1.0) == x
+
+
+def test_powers_half_way_between_two_floats_are_decided() -> None:
+    # (2^27 - 1)² has 54 bits: a tie, which no number of digits in Ziv's loop would decide.
+    for x, y in ((134217727.0, 2.0), (134217727.0**2, 1.0), (3.0, 34.0), (9.0, 17.0), (3.0**33, 1.0)):
+        assert scalar.pow(x, y) == reference.float64(Fraction(x) ** int(y))
+    assert scalar.pow(2.0**52 + 2.0**26 + 0.25, 0.5) == 2.0**26 + 0.5
+    assert [scalar.pow(4.0, -0.5), scalar.pow(81.0, 0.75), scalar.pow(2.0**-1056, 1 / 32)] == [
+        0.5,
+        27.0,
+        2.0**-33,
+    ]
+
+
+def test_the_ends_of_the_range_of_powers() -> None:
+    largest = math.nextafter(math.inf, 0)
+    assert scalar.pow(largest, 1.0) == largest
+    assert scalar.pow(2.0, -1074.0) == scalar.pow(5e-324, 1.0) == 5e-324
+    assert scalar.pow(2.0, -1075.0) == scalar.pow(0.5, 1e300) == 0.0
+    assert scalar.pow(2.0**-537 * 1.0000001, 2.0) == 5e-324
+    assert scalar.pow(math.nextafter(1.0, 2.0), 5e-324) == 1.0
+    for x, y in ((2.0, 1024.0), (largest, 1.0000000001), (10.0, 1e300), (5e-324, -1.0)):
+        with pytest.raises(NonFiniteError):
+            scalar.pow(x, y)
+
+
+def test_powers_of_zero_one_and_negative_numbers() -> None:
+    assert [scalar.pow(0.0, 0.0), scalar.pow(-0.0, 0.0), scalar.pow(1.0, 1e308), scalar.pow(-7.5, 0.0)] == [
+        1.0
+    ] * 4
+    assert [scalar.pow(-2.0, 3.0), scalar.pow(-2.0, -2.0), scalar.pow(-3.0, 1.0)] == [-8.0, 0.25, -3.0]
+    for zero in (scalar.pow(-0.0, 3.0), scalar.pow(-0.5, 3001.0), scalar.pow(0.0, 5e-324)):
+        assert math.copysign(1.0, zero) == 1.0
+        assert zero == 0.0
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (-2.0, 0.5),
+        (0.0, -1.0),
+        (-0.0, -2.0),
+        (math.nan, 0.0),
+        (1.0, math.nan),
+        (math.inf, 1.0),
+        (1.0, -math.inf),
+    ],
+)
+def test_powers_without_a_value_are_refused(x: float, y: float) -> None:
+    with pytest.raises(ParameterError, match="pow"):
+        scalar.pow(x, y)
 
 
 def test_exact_cases_are_exact() -> None:

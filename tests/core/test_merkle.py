@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -15,6 +16,7 @@ from crdtmerge.merkle import EMPTY, MerkleMap, MerkleSet, Proof, check, root_of
 from crdtmerge.testing import content, digests
 from reference import merkle as reference
 
+SPECIFICATION = (Path(__file__).parents[2] / "docs" / "spec" / "operations.md").read_text()
 KEYS = [content(str(number)) for number in range(40)]
 GROUND = [Digest((1 << bit).to_bytes(DIGEST_BYTES, "big")) for bit in range(256)]
 """Keys that an adversary ground to lie as deep in the trie as possible."""
@@ -88,6 +90,12 @@ def test_the_empty_set_has_a_root_of_its_own() -> None:
     assert EMPTY.root == reference.root([])
     assert EMPTY.add(KEYS[0]).remove(KEYS[0]) == EMPTY
     assert EMPTY.root != EMPTY.add(KEYS[0]).root
+
+
+def test_the_roots_in_the_specification_are_ours() -> None:
+    pair = MerkleSet.of([Digest(bytes(DIGEST_BYTES)), GROUND[0]])
+    assert EMPTY.root.hex() in SPECIFICATION
+    assert pair.root.hex() in SPECIFICATION
 
 
 def test_a_trie_as_deep_as_keys_are_long_still_works() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from crdtmerge import canon, keys
 from crdtmerge.digest import Digest
 from crdtmerge.errors import LimitError, MalformedError, PolicyError, RejectedError, SignatureError
+from crdtmerge.keys import SigningKey
 from crdtmerge.limits import OPERATION_BYTES_MAX, PREV_MAX, TARGETS_MAX
 from crdtmerge.op import (
     Add,
@@ -32,6 +34,7 @@ from crdtmerge.opset import OpSet
 from crdtmerge.recipe import Recipe, Rule
 from crdtmerge.testing import RECIPE, Story, content, histories, key
 
+SPECIFICATION = "".join((Path(__file__).parents[2] / "docs" / "spec" / "operations.md").read_text().split())
 ONE, TWO = sorted([content("one"), content("two")])
 MANY = [Digest(number.to_bytes(32, "big")) for number in range(TARGETS_MAX + 1)]
 WEIGHTED = Recipe(
@@ -283,3 +286,14 @@ def test_every_operation_of_every_history_survives_the_wire(history: list[Operat
         assert again == operation
         ops.add(again)
     assert {operation.id for operation in ops} == {operation.id for operation in history}
+
+
+def test_the_operations_in_the_specification_are_encoded_as_it_says() -> None:
+    signer = SigningKey(bytes(32))
+    body = Genesis((signer.id,), None, None, Recipe("linear", version=1), bytes(16))
+    genesis = Operation.sign(signer, body, federation=None, created_ms=0)
+    add = Operation.sign(
+        signer, Add(Digest(bytes(32))), federation=genesis.id, created_ms=1, prev=[genesis.id]
+    )
+    for operation in (genesis, add):
+        assert operation.encoded.hex() + operation.id.hex() in SPECIFICATION

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from crdtmerge.errors import MalformedError, PolicyError, SignatureError
 from crdtmerge.limits import PREV_MAX
@@ -90,12 +91,17 @@ def test_an_author_who_forks_wildly_names_as_many_heads_as_the_limit_allows() ->
     assert len(story.ops.heads(joined.author)) == 3
 
 
-@given(histories())
-def test_operations_are_found_by_author_and_ascend(history: list[Operation]) -> None:
-    ops = gather(history[0], reversed(history))
+@given(histories(), st.data())
+def test_operations_and_heads_are_found_by_author_and_ascend(
+    history: list[Operation], data: st.DataObject
+) -> None:
+    ops = gather(history[0], data.draw(st.permutations(history)))
     assert [operation.id for operation in ops] == sorted({operation.id for operation in history})
     for author in {operation.author for operation in history}:
-        assert ops.by_author(author) == tuple(operation.id for operation in ops if operation.author == author)
+        own = [operation for operation in ops if operation.author == author]
+        assert ops.by_author(author) == tuple(operation.id for operation in own)
+        named = {before for operation in own for before in operation.prev}
+        assert ops.heads(author) == tuple(op.id for op in own if op.id not in named)[:PREV_MAX]
     assert ops.by_author(key("nobody").id) == ()
 
 

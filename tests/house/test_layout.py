@@ -37,7 +37,6 @@ FOLDERS: Final = {
 LINES_MAX: Final = 300
 LONGER: Final = {
     "crdtmerge/manifest.py": "a format: what is written and how it is read back stand side by side",
-    "crdtmerge/sync/messages.py": "one table of all messages, each a few lines",
 }
 """Files that may be longer, each with the reason why two files would be harder to read than one."""
 

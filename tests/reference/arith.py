@@ -111,9 +111,59 @@ def exact_sum(values: Sequence[float]) -> float:
     return float64(sum((Fraction(v) for v in values), Fraction(0)))
 
 
+def exact_dot(x: Sequence[float], y: Sequence[float]) -> float:
+    """The sum of the products as a fraction, rounded once."""
+    return float64(sum((Fraction(a) * Fraction(b) for a, b in zip(x, y, strict=True)), Fraction(0)))
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean as a fraction, rounded once."""
+    return float64(_mean([Fraction(v) for v in values]))
+
+
+def variance(values: Sequence[float]) -> float:
+    """The mean square distance from the mean as a fraction, rounded once."""
+    middle = _mean([Fraction(v) for v in values])
+    return float64(_mean([(Fraction(v) - middle) ** 2 for v in values]))
+
+
+def _mean(values: Sequence[Fraction]) -> Fraction:
+    return sum(values, Fraction(0)) / len(values)
+
+
+def cosine(x: Sequence[float], y: Sequence[float]) -> float:
+    """The float64 nearest to Σxy / √(Σx² Σy²): the one in whose cell the true value lies."""
+    xy, xx, yy = (
+        sum((Fraction(a) * Fraction(b) for a, b in zip(*pair, strict=True)), Fraction(0))
+        for pair in ((x, y), (x, x), (y, y))
+    )
+    scale = 1 << 4500
+    root = math.isqrt(xy * xy * scale * scale // (xx * yy))
+    low, high = float64(Fraction(root, scale)), float64(Fraction(root + 1, scale))
+    exact = Fraction(root, scale) ** 2 * xx * yy == xy * xy
+    assert exact or low == high, "the reference is not sure"
+    return -low if xy < 0 else low
+
+
 def largest(values: Sequence[float], k: int) -> set[int]:
     """The indices of the k largest magnitudes; of equal ones the lower indices first."""
     return set(sorted(range(len(values)), key=lambda i: (-abs(values[i]), i))[:k])
+
+
+def ranked(values: Sequence[float], rank: int) -> float:
+    """The element with this place, from 0, in ascending order; a zero is +0."""
+    return sorted(values)[rank] + 0.0
+
+
+def quantile(values: Sequence[float], q: Fraction) -> float:
+    """The element with the place ⌊q · (n - 1)⌋."""
+    return ranked(values, math.floor(q * (len(values) - 1)))
+
+
+def median(values: Sequence[float]) -> float:
+    """The mean of the middle two, which may be one, rounded once."""
+    n = len(values)
+    return float64((Fraction(ranked(values, (n - 1) // 2)) + Fraction(ranked(values, n // 2))) / 2)
 
 
 def sqrt(x: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from sync_harness import NOW_MS, Disk, Party, calls, record_of
 
@@ -14,7 +14,7 @@ from crdtmerge.digest import Digest
 from crdtmerge.errors import LimitError, MalformedError, PolicyError, RejectedError, SignatureError
 from crdtmerge.keys import SigningKey
 from crdtmerge.limits import OPERATIONS_PER_MESSAGE_MAX
-from crdtmerge.op import Add, Admit, Operation, Role
+from crdtmerge.op import Add, Admit, Genesis, Operation, Role
 from crdtmerge.opset import OpSet
 from crdtmerge.sync import index as index_module
 from crdtmerge.sync import intake as intake_module
@@ -454,3 +454,38 @@ def test_an_admission_by_the_driver_is_spread_like_anything_that_is_said() -> No
     party.say("root", admit)
     party.wait(200)
     assert party.peers["ann"].view.authority.is_member(party.id("new"))
+
+
+# --- laws -------------------------------------------------------------------------------------------
+
+
+def test_operations_that_a_ban_voids_do_not_keep_peers_busy_for_ever() -> None:
+    story = story_of("ann", "bob")
+    before = story.ops.copy()
+    void = story.add("bob", "evil")
+    before.add(story.ban("root", "bob"))
+    party = Party(story, {"root": None, "ann": before})
+    assert void.id in party.peers["root"].ops
+    party.wait(60_000)
+    assert void.id not in party.peers["ann"].ops
+    assert {type(call.request) for _, call in party.log} == {m.Hello}
+
+
+@given(testing.histories(people=("root", "twin", "ann", "bob")), st.data())
+def test_peers_that_exchange_what_counts_reach_the_view_of_the_union(
+    history: list[Operation], data: st.DataObject
+) -> None:
+    genesis, *said = history
+    assume(isinstance(genesis.body, Genesis) and len(genesis.body.founders) == 2)
+    people: dict[str, OpSet | None] = {
+        name: testing.gather(genesis, [op for op in said if data.draw(st.booleans())])
+        for name in ("root", "twin")
+    }
+    union = testing.gather(genesis, [op for ops in people.values() for op in ops or () if op is not genesis])
+    party = Party(testing.Story(), people)
+    party.wait(30_000)
+    expected = view(union)
+    for peer in party.peers.values():
+        assert peer.view.root == expected.root
+        assert peer.view.recipe == expected.recipe
+        assert peer.view.state_root == expected.state_root

@@ -1,0 +1,146 @@
+"""Singular value decompositions, of whole matrices and of products B·A of low rank.
+
+    A = Q·R,   RᵀR = V·Λ·Vᵀ,   W = R·V
+
+The columns of W are almost orthogonal, but for those of small singular values, which squaring has drowned
+in rounding errors. One-sided rotations (Hestenes 1958; seats as in `jacobi`) finish the work, mostly in one
+or two sweeps, and in the precision of A.
+
+Only singular values above 1e-10 of the largest are returned, with their vectors: what is below is noise, and
+its vectors would be invented. Values descend. Signs are those of `signs` for U; V's follow. As with
+eigenvectors, only the spaces of whole clusters mean something.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from crdtmerge.arith.eigh import eigh
+from crdtmerge.arith.elementwise import sqrt
+from crdtmerge.arith.fold import fold
+from crdtmerge.arith.jacobi import SWEEPS_MAX, next_seats, orthonormal
+from crdtmerge.arith.product import exponent_of, gram, product, scaled
+from crdtmerge.arith.qr import qr
+from crdtmerge.arith.spectrum import rank, signs
+from crdtmerge.errors import ParameterError
+
+ORTHOGONAL: Final = 2.0**-50
+"""Cosine of two columns that are orthogonal to rounding."""
+
+_FLOOR: Final = 2.0**-36
+"""Columns below this share of the longest are noise, and are cut by rank in the end."""
+
+
+class SVD(NamedTuple):
+    """U·diag(values)·Vᵀ.
+
+    Attributes:
+        u: [m, k] float64, k the rank.
+        values: [k] float64, descending and positive.
+        v: [n, k] float64.
+    """
+
+    u: Tensor
+    values: Tensor
+    v: Tensor
+
+
+def svd(a: Tensor) -> SVD:
+    """Return the singular values of [m, n] float64 above 1e-10 of the largest, and their vectors.
+
+    Determinism: a wide matrix is transposed; scaled by a power of two to a maximum in [1/2, 1); `qr`; W = R·V with
+    the eigenvectors of gram(Rᵀ) by descending value. Before each sweep, G = gram(Wᵀ): done if |Gᵢⱼ| <= 2^-50 ·
+    |wᵢ|·max(|wⱼ|, 2^-36·|w|max) for all |wᵢ| >= |wⱼ| with |wᵢ| > 2^-36·|w|max. Singular values are √Gᵢᵢ, sorted stably.
+    U = Q·(W / values) and V are made `orthonormal`.
+
+    Raises:
+        ParameterError: if ``a`` is no matrix.
+        NonFiniteError: if an element is not finite.
+    """
+    if a.ndim != 2:
+        raise ParameterError(f"wanted a matrix, got shape {tuple(a.shape)}")
+    if a.shape[0] < a.shape[1]:
+        v, values, u = _tall(a.mT)
+        return _signed(u, values, v)
+    return _signed(*_tall(a))
+
+
+def svd_product(b: Tensor, a: Tensor) -> SVD:
+    """Return `svd` of B·A, [m, r] times [r, n] float64 with a small r, without forming the product.
+
+    Determinism: QR factors of B and of Aᵀ, the SVD of R_B · R_Aᵀ, and its vectors multiplied by the Q.
+
+    Raises:
+        ParameterError: if the shapes do not fit.
+        NonFiniteError: if an element is not finite, or the product exceeds float64.
+    """
+    if a.ndim != 2 or b.ndim != 2 or b.shape[1] != a.shape[0]:
+        raise ParameterError(f"no product of matrices {tuple(b.shape)} and {tuple(a.shape)}")
+    left, right = qr(b), qr(a.mT)
+    small = svd(product(left.r, right.r.mT))
+    return _signed(product(left.q, small.u), small.values, product(right.q, small.v))
+
+
+def _signed(u: Tensor, values: Tensor, v: Tensor) -> SVD:
+    canonical = signs(u)
+    changed = (canonical * u).amin(0) < 0 if u.numel() else torch.zeros_like(values) > 0
+    return SVD(canonical, values, (v * (1.0 - 2.0 * changed)).add_(0.0))
+
+
+def _tall(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if not a.numel():
+        return a.new_zeros(len(a), 0), a.new_zeros(0), a.new_zeros(a.shape[1], 0)
+    exponent = exponent_of(a, (0, 1))
+    q, r = qr(scaled(a, -exponent))
+    v = eigh(gram(r.mT)).vectors.flip(1)
+    w, v, values = _orthogonalized(product(r, v), v)
+    values, order = torch.sort(values, descending=True, stable=True)
+    order = order[: rank(values)]
+    values = values[: len(order)]
+    u = orthonormal(product(q, w[:, order] / values).mT[None])[0].mT
+    return u, scaled(values, exponent[0]), orthonormal(v[:, order].mT[None])[0].mT
+
+
+def _orthogonalized(w: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotate pairs of columns of ``w``, and of ``v`` alike, until all are orthogonal; and return their lengths."""
+    columns = w.shape[1]
+    if columns % 2:
+        w, v = (torch.cat([x, x.new_zeros(len(x), 1)], 1) for x in (w, v))
+    seats = next_seats(w.shape[1]).to(w.device)
+    for _ in range(SWEEPS_MAX):
+        dots = gram(w.mT)
+        lengths = sqrt(dots.diagonal().contiguous())
+        floor = lengths.amax() * _FLOOR
+        if not _oblique(dots, lengths[:, None], lengths[None, :], floor).triu(1).any():
+            return w[:, :columns], v[:, :columns], lengths[:columns]
+        for _ in range(w.shape[1] - 1):
+            w, v = _round(w, v, floor)
+            w, v = w[:, seats], v[:, seats]
+    raise ParameterError(f"one-sided rotations did not converge in {SWEEPS_MAX} sweeps")
+
+
+def _oblique(dots: Tensor, first: Tensor, second: Tensor, floor: Tensor) -> Tensor:
+    """Return which pairs are neither orthogonal nor both noise, given their products and lengths."""
+    longer, shorter = torch.maximum(first, second), torch.minimum(first, second)
+    return (longer > floor) & (dots.abs() > longer * torch.maximum(shorter, floor) * ORTHOGONAL)
+
+
+def _round(w: Tensor, v: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotate columns i and i + n/2, for all i < n/2; α, β, γ are `fold` of p·p, q·q, p·q, angles as in `jacobi`."""
+    p, q = w.chunk(2, 1)
+    alpha, beta, gamma = fold(p * p), fold(q * q), fold(p * q)
+    wanted = _oblique(gamma * 8.0, sqrt(alpha), sqrt(beta), floor).double()
+    delta, twice = beta - alpha, gamma * 2.0 * wanted
+    root = delta.abs() + sqrt(delta * delta + twice * twice) + (1.0 - wanted)
+    t = (1.0 - 2.0 * (delta < 0)) * twice / root
+    c = 1.0 / sqrt(1.0 + t * t)
+    s = t * c
+    return _rotated(w, c, s), _rotated(v, c, s)
+
+
+def _rotated(x: Tensor, c: Tensor, s: Tensor) -> Tensor:
+    p, q = x.chunk(2, 1)
+    return torch.cat([c * p - s * q, s * p + c * q], 1)

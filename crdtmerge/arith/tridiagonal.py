@@ -1,0 +1,80 @@
+"""A symmetric matrix as H·T·Hᵀ with T tridiagonal and H a product of reflections.
+
+The first half of every eigendecomposition. In panels of 32 columns, each column's reflection is found from
+the matrix as it would be after the reflections before it, while the matrix itself is changed once a panel:
+
+    A ← A - V·Wᵀ - W·Vᵀ        (Dongarra, Sorensen, Hammarling 1989)
+
+which is one exact product, symmetric to the bit.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from crdtmerge.arith.fold import fold
+from crdtmerge.arith.householder import Reflections, reflection
+from crdtmerge.arith.product import product
+
+PANEL: Final = 32
+
+
+class Tridiagonal(NamedTuple):
+    """H·T·Hᵀ.
+
+    Attributes:
+        diagonal: [n] float64 of T.
+        beside: [n - 1] float64, T's elements on either side of the diagonal.
+        panels: (s, reflections on the rows from s on), whose product in this order is H.
+    """
+
+    diagonal: Tensor
+    beside: Tensor
+    panels: tuple[tuple[int, Reflections], ...]
+
+    def apply(self, x: Tensor) -> None:
+        """Replace ``x``, [n, m], by H·x."""
+        for start, reflections in reversed(self.panels):
+            reflections.apply(x[start:])
+
+
+def tridiagonal(a: Tensor) -> Tridiagonal:
+    """Return H and T of a symmetric [n, n] float64 whose largest element is near 1; n >= 1.
+
+    Determinism: column j of a panel, below its first element, is a - fold(Vᵀ·W[j]) - fold(Wᵀ·V[j]) over the panel's
+    vectors so far (V, W as rows); of the part below the diagonal the `reflection` v is taken. Then, on the rows
+    below j, w = fold(A·v) - fold(V·fold(W·v)) - fold(W·fold(V·v)), w ← τ·w, w ← w - (τ/2 · fold(w·v))·v.
+    """
+    n = len(a)
+    a = a.clone()
+    diagonal, beside = a.new_zeros(n), a.new_zeros(max(n - 1, 0))
+    panels = []
+    for start in range(0, n - 1, PANEL):
+        stop = min(start + PANEL, n - 1)
+        v, w = a.new_zeros(stop - start, n), a.new_zeros(stop - start, n)
+        tau = a.new_zeros(stop - start)
+        for j in range(start, stop):
+            done = j - start
+            before_v, before_w = v[:done], w[:done]
+            column = a[j:, j] - fold(before_v[:, j:] * before_w[:, j, None])
+            column -= fold(before_w[:, j:] * before_v[:, j, None])
+            diagonal[j] = column[0]
+            u, tau[done], beside[j] = reflection(column[1:])
+            below = slice(j + 1, n)
+            v[done, below] = u
+            image = fold(a[below, below] * u[:, None])
+            along_w, along_v = fold((before_w[:, below] * u).mT), fold((before_v[:, below] * u).mT)
+            image -= fold(before_v[:, below] * along_w[:, None])
+            image -= fold(before_w[:, below] * along_v[:, None])
+            image *= tau[done]
+            image -= (tau[done] * 0.5 * fold(image * u)) * u
+            w[done, below] = image
+        panels.append((start + 1, Reflections.of(v[:, start + 1 :].mT.contiguous(), tau)))
+        rest = slice(stop, n)
+        left, right = torch.cat([v, w])[:, rest], torch.cat([w, v])[:, rest]
+        a[rest, rest] -= product(left.mT, right)
+    diagonal[n - 1] = a[n - 1, n - 1]
+    return Tridiagonal(diagonal, beside, tuple(panels))
