@@ -22,6 +22,8 @@ class DType(Enum):
     F32 = ("F32", 4, True)
     F16 = ("F16", 2, True)
     BF16 = ("BF16", 2, True)
+    F8_E4M3 = ("F8_E4M3", 1, True)
+    F8_E5M2 = ("F8_E5M2", 1, True)
     I64 = ("I64", 8, False)
     I32 = ("I32", 4, False)
     I16 = ("I16", 2, False)

@@ -133,6 +133,8 @@ class Operation:
             operation.author not in operation.body.founders or operation.prev
         ):
             raise MalformedError("a genesis is the first operation of one of its founders")
+        if operation.encoded != data:
+            raise MalformedError("an operation that re-encodes to other bytes")
         return operation
 
     @property

@@ -96,7 +96,7 @@ class Story:
 
     @property
     def view(self) -> View:
-        """What was said means."""
+        """What all of it means."""
         return view(self.ops)
 
     @staticmethod

@@ -61,7 +61,7 @@ class View:
 
     @property
     def adds(self) -> Mapping[Digest, tuple[Digest, ...]]:
-        """The same as `tags`, as tuples: what a retract names to take a contribution back."""
+        """As `tags`, but tuples: what a retract names to take a contribution back."""
         return _Tuples(self.tags)
 
     @property
@@ -135,12 +135,12 @@ def view(ops: OpSet) -> View:
         for _, tag, content in sorted(rows)[: ops.charter.policy.visible_per_author_max]:
             counted.setdefault(content, []).append(tag)
 
-    recipe_id = min(
-        (level, decree.id)
+    recipes = [
+        (who.standings[decree.author].level, decree.id)
         for decree in decrees
         if isinstance(decree.body, (Genesis, SetRecipe))
-        and (level := who.standings[decree.author].level) < superseded.get(decree.id, NOBODY)
-    )[1]
+    ]
+    _, recipe_id = min(row for row in recipes if row[0] < superseded.get(row[1], NOBODY))
     return View(
         authority=who,
         tags=MerkleMap({content: MerkleSet.of(tags) for content, tags in counted.items()}),

@@ -41,6 +41,7 @@ from crdtmerge.arith.elementwise import (
 )
 from crdtmerge.arith.exact import ExactSum
 from crdtmerge.arith.functions import exp, log, sigmoid, softmax, tanh
+from crdtmerge.arith.gaussian import normal_quantile
 from crdtmerge.arith.order import Cut, TopSelection
 from crdtmerge.arith.rank import (
     RankSelection,
@@ -90,6 +91,7 @@ __all__ = [
     "minimum",
     "nearest",
     "non_finite",
+    "normal_quantile",
     "positive_zero",
     "quantile",
     "quantile_rank",

@@ -1,19 +1,24 @@
 """Between stored bytes and float64: exactly in, rounded once out.
 
 Every value of the storage types is a float64, so decoding rounds nothing. Encoding rounds to nearest,
-ties to even, and refuses what would become infinite. A cast from float64 to the half types in one step
-rounds twice on some machines (through float32) and once on others; here it goes by *rounding to odd*
-first, which makes a second rounding harmless.
+ties to even, and refuses what no finite number of the type is near. A cast from float64 to the half types
+in one step rounds twice on some machines (through float32) and once on others; here it goes by *rounding to
+odd* first, which makes a second rounding harmless. Types of eight bits have `eighths` to themselves.
+
+Both zeros pass in either direction: -0.0 is stored and read as such, and a negative number that rounds to
+zero becomes -0.0, as IEEE 754 has it. Elements that are not floating are never converted.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from crdtmerge.arith.eighths import EIGHTHS
 from crdtmerge.digest import Readable
 from crdtmerge.dtypes import DType
 from crdtmerge.errors import NonFiniteError, ParameterError
@@ -30,7 +35,7 @@ _INFINITY_PATTERN: Final = {
     DType.F32: 0xFF << 23,
     DType.F16: 0x1F << 10,
     DType.BF16: 0xFF << 7,
-}
+} | {dtype: form.beyond for dtype, form in EIGHTHS.items()}
 """Bit patterns without sign from here on are infinity and NaN."""
 
 _STICKY: Final = (1 << 40) - 1
@@ -54,6 +59,8 @@ def decode(raw: Readable, dtype: DType) -> Tensor:
     _require_floating(dtype)
     if len(raw) % dtype.itemsize:
         raise ParameterError(f"{len(raw)} bytes are no whole number of {dtype.code} elements")
+    if dtype in EIGHTHS:
+        return EIGHTHS[dtype].decode(np.frombuffer(raw, np.uint8))
     stored = np.frombuffer(raw, f"<i{dtype.itemsize}").astype(f"i{dtype.itemsize}")
     return torch.from_numpy(stored).view(_TORCH[dtype]).double()
 
@@ -66,9 +73,13 @@ def encode(values: Tensor, dtype: DType) -> bytes:
         NonFiniteError: if a value is not finite, or would not be in ``dtype``.
     """
     _require_floating(dtype)
-    exact = _to_odd(values).float() if dtype.itemsize == 2 else values
-    rounded = exact.to(_TORCH[dtype]).cpu()
-    array = (rounded.view(torch.int16) if dtype.itemsize == 2 else rounded).numpy()
+    if dtype in EIGHTHS:
+        stored = EIGHTHS[dtype].encode(values)
+    elif dtype.itemsize == 2:
+        stored = _to_odd(values).float().to(_TORCH[dtype]).view(torch.int16)
+    else:
+        stored = values.to(_TORCH[dtype])
+    array = stored.cpu().numpy()
     raw = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
     bad = non_finite(raw, dtype)
     if bad is not None:
@@ -76,22 +87,43 @@ def encode(values: Tensor, dtype: DType) -> bytes:
     return raw
 
 
-def non_finite(raw: Readable, dtype: DType) -> int | None:
-    """Return the index of the first NaN or infinity in ``raw``; None if there is none.
+def non_finite(raw: Readable, dtype: DType, *, bound: float | None = None) -> int | None:
+    """Return the index of the first NaN, infinity or |x| >= ``bound`` in ``raw``; None if there is none.
 
-    Types that are not floating have none.
+    Patterns are compared, nothing is decoded. Types that are not floating have no such elements.
+
+    Args:
+        raw: little-endian elements.
+        dtype: their type.
+        bound: a magnitude that is too large; None lets all finite numbers pass.
+
+    Raises:
+        ParameterError: if the bound is not positive.
     """
+    if bound is not None and not bound > 0:
+        raise ParameterError(f"a bound of magnitudes is positive, got {bound!r}")
     if not dtype.floating:
         return None
+    limit = _INFINITY_PATTERN[dtype] if bound is None else _first_pattern(dtype, bound)
     patterns = np.frombuffer(raw, f"<u{dtype.itemsize}")
-    infinity = _INFINITY_PATTERN[dtype]
     magnitude_bits = patterns.dtype.type((1 << (8 * dtype.itemsize - 1)) - 1)
     step = _SCAN_BYTES // dtype.itemsize
     for start in range(0, len(patterns), step):
         magnitudes = patterns[start : start + step] & magnitude_bits
-        if magnitudes.max() >= infinity:
-            return start + int((magnitudes >= infinity).argmax())
+        if magnitudes.max() >= limit:
+            return start + int((magnitudes >= limit).argmax())
     return None
+
+
+@lru_cache(maxsize=64)
+def _first_pattern(dtype: DType, bound: float) -> int:
+    """Return the smallest pattern without sign that is not finite or whose magnitude reaches ``bound``."""
+    low, high = 0, _INFINITY_PATTERN[dtype]
+    while low < high:
+        middle = (low + high) // 2
+        value = decode(middle.to_bytes(dtype.itemsize, "little"), dtype).item()
+        low, high = (middle + 1, high) if value < bound else (low, middle)
+    return low
 
 
 def _require_floating(dtype: DType) -> None:

@@ -7,7 +7,8 @@ the available precision*): the rounded product p and what rounding took from it,
 
 and sums of such p and e are exact integers in `exact`. So everything here is the float64 nearest to the
 true value of a *multiset* of elements (or of pairs): order, tiles and grouping cannot show, because there
-is nothing left that they could decide. What was fed can be removed, and accumulators merge.
+is nothing left that they could decide. What was fed can be removed, and accumulators merge. What rounds to
+zero is 0.0, whatever its sign was.
 
 Exponents need care only at the ends of the range: where p would overflow or e would vanish, elements are
 scaled by a power of two first, band by band.
@@ -81,7 +82,7 @@ class ExactDot:
         Raises:
             NonFiniteError: if it exceeds float64.
         """
-        return nearest(self.exact)
+        return nearest(self.exact) + 0.0
 
 
 class Moments:
@@ -125,7 +126,7 @@ class Moments:
         Raises:
             ParameterError: if nothing was fed.
         """
-        return nearest(self._sum.exact / self._some())
+        return nearest(self._sum.exact / self._some()) + 0.0
 
     def variance(self) -> float:
         """Return the float64 nearest to Σ(x - m)² / n with m the exact mean: of the population, never < 0.
@@ -188,7 +189,7 @@ class Cosine:
         xy, norms = self._xy.exact, self._xx.exact * self._yy.exact
         if norms == 0:
             raise ParameterError("a stream of zeros has no direction")
-        return (1 if xy > 0 else -1) * _root(xy * xy / norms) if xy else 0.0
+        return (1 if xy > 0 else -1) * _root(xy * xy / norms) + 0.0 if xy else 0.0
 
 
 def exact_dot(x: Tensor, y: Tensor) -> float:
@@ -213,7 +214,7 @@ def mean(x: Tensor) -> float:
         raise ParameterError("nothing has no mean")
     total = ExactSum()
     total.feed(x)
-    return nearest(total.exact / len(x))
+    return nearest(total.exact / len(x)) + 0.0
 
 
 def variance(x: Tensor) -> float:
@@ -250,14 +251,14 @@ def _bands(x: Tensor) -> dict[int, Tensor]:
     largest = magnitudes.amax().item()
     if not math.isfinite(largest):
         raise NonFiniteError("a dot product was fed a value that is not finite")
-    low, high = (magnitudes < 1.0 / _EDGE).double(), (magnitudes >= _EDGE).double()
-    # A band without elements is left out, but zeros, which are low, need none.
-    bands = {0: x * (1.0 - low - high)} if largest >= 1.0 / _EDGE else {}
-    if largest >= _EDGE:
-        bands[_BAND] = x * high * 2.0**-_BAND
-    small = x * low
+    small = x * (magnitudes < 1.0 / _EDGE).double()
+    large = x * (magnitudes >= _EDGE).double()
+    # Most tiles have the middle band only. Zeros are small, and belong to no band.
+    bands = {0: x - small - large} if largest >= 1.0 / _EDGE else {}
     if torch.count_nonzero(small):
         bands[-_BAND] = small * 2.0**_BAND
+    if largest >= _EDGE:
+        bands[_BAND] = large * 2.0**-_BAND
     return bands
 
 

@@ -16,6 +16,8 @@ that they span is, so consumers should use projectors of whole clusters.
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import torch
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from crdtmerge.arith.cholesky import require_square
 from crdtmerge.arith.jacobi import jacobi, orthonormal
-from crdtmerge.arith.product import exponent_of, product, scaled
+from crdtmerge.arith.product import exponent_of, finite, product, scaled
 from crdtmerge.arith.secular import deflate, update
 from crdtmerge.arith.spectrum import signs
 from crdtmerge.arith.tridiagonal import Tridiagonal, tridiagonal
@@ -49,13 +51,13 @@ def eigh(a: Tensor) -> Eigh:
 
     Residual and loss of orthogonality stay within a few units in the last place of the largest eigenvalue.
 
-    Determinism: A is scaled by a power of two to a maximum in [1/2, 1), reduced by `tridiagonal`, and the pieces
-    [⌊i·n/p⌋, ⌊(i+1)·n/p⌋) for the least power of two p with n <= 16·p are joined in pairs, level by level.
-    The vectors are multiplied by H and made `orthonormal`; values are sorted stably; then `signs`.
+    Determinism: A is scaled by a power of two to a maximum in [1/2, 1), reduced by `tridiagonal`, and the
+    pieces [⌊i·n/p⌋, ⌊(i+1)·n/p⌋) for the least power of two p with n <= 16·p are joined in pairs, level by
+    level. The vectors are multiplied by H and made `orthonormal`; values are sorted stably; then `signs`.
 
     Raises:
         ParameterError: if ``a`` is not square.
-        NonFiniteError: if an element is not finite.
+        NonFiniteError: if an element is not finite, or an eigenvalue exceeds float64.
     """
     require_square(a)
     n = len(a)
@@ -67,7 +69,8 @@ def eigh(a: Tensor) -> Eigh:
     values, vectors = _divided(reduced)
     reduced.apply(vectors)
     vectors = orthonormal(vectors.mT[None])[0].mT
-    return Eigh(scaled(values, exponent[0]).add_(0.0), signs(vectors))
+    values = finite(scaled(values, exponent[0]), "an eigenvalue").add_(0.0)
+    return Eigh(values, signs(vectors))
 
 
 def _divided(t: Tridiagonal) -> tuple[Tensor, Tensor]:
@@ -91,7 +94,7 @@ def _divided(t: Tridiagonal) -> tuple[Tensor, Tensor]:
 
 def _leaves(diagonal: Tensor, beside: Tensor, cuts: list[int]) -> list[tuple[Tensor, Tensor]]:
     """Return ascending values and column vectors of each piece; shorter ones are bordered by zeros."""
-    sizes = [stop - start for start, stop in zip(cuts, cuts[1:], strict=False)]
+    sizes = [stop - start for start, stop in pairwise(cuts)]
     batch = diagonal.new_zeros(len(sizes), max(sizes), max(sizes))
     for matrix, start, size in zip(batch, cuts, sizes, strict=False):
         matrix.diagonal()[:size] = diagonal[start : start + size]
@@ -111,8 +114,9 @@ def _joined(
 ) -> tuple[Tensor, Tensor]:
     """Return ascending values and vectors of two halves and the element that coupled them.
 
-    Determinism: ρ = 2·|coupling|; z = (last row of Q₁, ± first row of Q₂)·√½, the sign that of the coupling. The two
-    halves' values are sorted stably; where a vector has only zeros in a half, it takes no part in its product.
+    Determinism: ρ = 2·|coupling|; z = (last row of Q₁, ± first row of Q₂)·√½, the sign that of the
+    coupling. The two halves' values are sorted stably; where a vector has only zeros in a half, it takes no
+    part in its product.
     """
     m, n = len(first[0]), len(first[0]) + len(second[0])
     values, order = torch.sort(torch.cat([first[0], second[0]]), stable=True)
@@ -120,7 +124,7 @@ def _joined(
     basis[:m, :m], basis[m:, m:] = first[1], second[1]
     basis = basis[:, order]
     rho = 2.0 * abs(coupling)
-    z = (basis[m - 1] + basis[m] * (-1.0 if coupling < 0 else 1.0)) * 0.5**0.5
+    z = (basis[m - 1] + basis[m] * (-1.0 if coupling < 0 else 1.0)) * math.sqrt(0.5)
     in_first, in_second = order < m, order >= m
     left = deflate(values.tolist(), z.tolist(), rho)
     for i, j, c, s in left.rotations:

@@ -21,13 +21,14 @@ from torch import Tensor
 def fold(x: Tensor) -> Tensor:
     """Return the sum over the first dimension, [n, ...] float64 to [...]; 0.0 of nothing.
 
-    Determinism: for h the powers of two below n, descending: xⱼ ← xⱼ + xⱼ₊ₕ where there is one, for all j < h.
+    Determinism: for h the powers of two below n, descending: xⱼ ← xⱼ + xⱼ₊ₕ where there is one, for all j <
+    h.
     """
     return _folded(x, torch.add) if len(x) else x.new_zeros(x.shape[1:])
 
 
 def fold_product(x: Tensor) -> Tensor:
-    """Return the product over the first dimension, [n, ...] float64 to [...], in the order of `fold`; n >= 1."""
+    """Return the product over the first dimension, in the order of `fold`, [n, ...] to [...]; n >= 1."""
     return _folded(x, torch.mul)
 
 

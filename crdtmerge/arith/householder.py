@@ -19,7 +19,7 @@ from crdtmerge.arith.fold import fold
 from crdtmerge.arith.product import gram, product
 
 NEGLIGIBLE: Final = 2.0**-400
-"""Of a matrix whose columns have maxima near 1, a column left shorter than this is zero: its squares vanish."""
+"""Where columns began with maxima near 1, what is left shorter than this is zero: its squares vanish."""
 
 
 class Reflection(NamedTuple):
@@ -39,8 +39,8 @@ class Reflection(NamedTuple):
 def reflection(x: Tensor) -> Reflection:
     """Return the reflection that maps ``x``, [n] float64 of magnitudes below about 2^500, to (α, 0, …).
 
-    Determinism: norm = √fold(x·x); α = -norm where x₀ >= 0, else norm; v = x / (x₀ - α), τ = (α - x₀) / α. If the
-    norm is negligible (2^-400), or x has one element, τ = 0 and α = x₀, or 0 for a negligible norm.
+    Determinism: norm = √fold(x·x); α = -norm where x₀ >= 0, else norm; v = x / (x₀ - α), τ = (α - x₀) / α.
+    If the norm is negligible (2^-400), or x has one element, τ = 0 and α = x₀, or 0 for a negligible norm.
     """
     v = torch.zeros_like(x)
     v[0] = 1.0

@@ -1,8 +1,8 @@
 """Eigenvalues and eigenvectors of small symmetric matrices by Jacobi's rotations.
 
-A rotation of rows and columns p and q makes element (p, q) zero; n/2 rotations with different p and q are done
-at once, elementwise. In n - 1 such rounds everyone meets everyone, like teams in a tournament: all but the
-first move on by one place in a circle,
+A rotation of rows and columns p and q makes element (p, q) zero; n/2 rotations with different p and q are
+done at once, elementwise. In n - 1 such rounds everyone meets everyone, like teams in a tournament: all but
+the first move on by one place in a circle,
 
     0  1  2  3         0  7  1  2
     |  |  |  |    →    |  |  |  |    →  …  and after n - 1 rounds they sit as before: a sweep
@@ -48,11 +48,12 @@ class Eigen(NamedTuple):
 def jacobi(a: Tensor) -> Eigen:
     """Return the eigenvalues and eigenvectors of a batch of symmetric matrices, [b, n, n] float64.
 
-    Determinism: no matrix of the batch shows in another one's result. A matrix is scaled to a maximum in [1/2, 1)
-    and, if n is odd, bordered by zeros. Before each sweep A ← (A + Aᵀ)/2, and a matrix rests that has
-    no element beside the diagonal above 2^-52 of the largest on it. The rotation for α = a_pp, β = a_qq, γ = a_pq is t = ±2γ / (|δ| + √(δ² + 4γ²))
-    with the sign of δ = β - α (+ for 0), c = 1/√(1 + t²), s = t·c; rows first: p ← c·p - s·q, q ← s·p + c·q, then
-    columns likewise; then a_pp = α - t·γ, a_qq = β + t·γ, a_pq = 0. The vectors rotate with the rows, and are made `orthonormal` at the end.
+    Determinism: no matrix of the batch shows in another one's result. A matrix is scaled to a maximum in
+    [1/2, 1) and, if n is odd, bordered by zeros. Before each sweep A ← (A + Aᵀ)/2, and a matrix rests that
+    has no element beside the diagonal above 2^-52 of the largest on it. The rotation for α = a_pp, β =
+    a_qq, γ = a_pq is t = ±2γ / (|δ| + √(δ² + 4γ²)) with the sign of δ = β - α (+ for 0), c = 1/√(1 + t²), s
+    = t·c; rows first: p ← c·p - s·q, q ← s·p + c·q, then columns likewise; then a_pp = α - t·γ, a_qq = β +
+    t·γ, a_pq = 0. The vectors rotate with the rows, and are made `orthonormal` at the end.
 
     Raises:
         NonFiniteError: if an element is not finite.
@@ -79,11 +80,11 @@ def jacobi(a: Tensor) -> Eigen:
         for _ in range(n - 1):
             work, rows = _round(work, rows, active.double()[:, None])
             work, rows = work[:, seats][:, :, seats], rows[:, seats]
-    raise ParameterError(f"Jacobi's rotations did not converge in {SWEEPS_MAX} sweeps: is the matrix symmetric?")
+    raise ParameterError(f"Jacobi's rotations did not converge in {SWEEPS_MAX} sweeps")
 
 
 def orthonormal(rows: Tensor) -> Tensor:
-    """Return rows that are orthonormal to rounding from [b, k, n] float64 that nearly are: R + (I - R·Rᵀ)·R / 2.
+    """Return R + (I - R·Rᵀ)·R / 2: rows that are orthonormal to rounding, of [b, k, n] that nearly are.
 
     One step of Newton and Schulz: an error ε becomes about ε².
     """
@@ -102,7 +103,7 @@ def next_seats(n: int) -> Tensor:
 def _round(work: Tensor, rows: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
     """Rotate rows and columns i and i + n/2 of each matrix, for all i < n/2."""
     half = work.shape[-1] // 2
-    alpha, beta = work.diagonal(dim1=-2, dim2=-1).split(half, -1)
+    alpha, beta = work.diagonal(dim1=-2, dim2=-1).chunk(2, -1)
     gamma = work[:, :half, half:].diagonal(dim1=-2, dim2=-1)
     wanted = (gamma.abs() > _NEGLIGIBLE) * active
     delta, twice = beta - alpha, gamma * 2.0 * wanted

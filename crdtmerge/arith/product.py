@@ -21,8 +21,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
-from typing import Final
+from functools import reduce
+from typing import Final, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,14 +35,14 @@ BLOCK: Final = 2048
 
 _BITS_MAX: Final = 26
 _EXPONENT_SAFE: Final = 900
-"""A combination of slices lies in 2^±100 or is 0: scaled by 2 to this it is neither subnormal nor infinite."""
+"""Combined slices lie in 2^±100 or are 0: scaled by 2 to this they are neither subnormal nor infinite."""
 
 
 class Slices(Enum):
     """How many slices, and which pairs of them are multiplied: one level of size after the other.
 
-    The error of an element is at most 2^-53 of it, and (5K + 16) · 2^-Sβ · 2^(e + e') for each block, where
-    2^e and 2^e' are less than or equal to twice the largest magnitude in the block's row and column.
+    The error of an element in a block of K terms is at most 2^-53 of it (or 2^-1075) and (5K + 16) · 2^-Sβ ·
+    2^(e + e'), where 2^e and 2^e' are at most twice the largest magnitude in the block's row and column.
     """
 
     ONE = (((0, 0),),)
@@ -48,14 +50,19 @@ class Slices(Enum):
     TWO = (((0, 0),), ((0, 1), (1, 0)))
     """3 products, 2^-44: for iterations that mend their own errors."""
     TWO_FULL = (((0, 0),), ((0, 1), (1, 0)), ((1, 1),))
-    """4 products, 2^-44 at worst and 2^-47 of numbers that were float32."""
+    """4 products, 2^-44 too, with a smaller constant: for numbers that were float32."""
     THREE = (((0, 0),), ((0, 1), (1, 0)), ((0, 2), (2, 0), (1, 1)))
     """6 products, better than float64 sums: for results."""
 
     @property
+    def levels(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """The pairs (slice of A, slice of B), level by level, in the order they are added."""
+        return cast("tuple[tuple[tuple[int, int], ...], ...]", self.value)
+
+    @property
     def count(self) -> int:
         """S, the number of slices."""
-        return 1 + max(i for level in self.value for i, _ in level)
+        return 1 + max(i for level in self.levels for i, _ in level)
 
 
 def slice_bits(length: int) -> int:
@@ -78,15 +85,15 @@ def product(a: Tensor, b: Tensor, slices: Slices = Slices.THREE) -> Tensor:
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise ParameterError(f"no product of matrices {tuple(a.shape)} and {tuple(b.shape)}")
     _require_float64(a, b)
-    batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     total = a.new_zeros(*batch, a.shape[-2], b.shape[-1])
     for start, stop in _blocks(a.shape[-1]):
         bits = slice_bits(stop - start)
         left, e = _split(a[..., start:stop], -1, slices.count, bits)
         right, f = _split(b[..., start:stop, :], -2, slices.count, bits)
-        levels = [[_integers(left[i], right[j]) for i, j in level] for level in slices.value]
+        levels = [[_integers(left[i], right[j]) for i, j in level] for level in slices.levels]
         total += _scaled_back(_combined(levels, bits), e + f - 2 * (bits - 1))
-    return _checked(total)
+    return finite(total, "a product of matrices").add_(0.0)
 
 
 def gram(a: Tensor, slices: Slices = Slices.THREE) -> Tensor:
@@ -106,13 +113,13 @@ def gram(a: Tensor, slices: Slices = Slices.THREE) -> Tensor:
         bits = slice_bits(stop - start)
         rows, e = _split(a[..., start:stop], -1, slices.count, bits)
         levels = []
-        for level in slices.value:
+        for level in slices.levels:
             done: dict[tuple[int, int], Tensor] = {}
             for i, j in level:
                 done[i, j] = done[j, i].mT if (j, i) in done else _integers(rows[i], rows[j].mT)
             levels.append(list(done.values()))
         total += _scaled_back(_combined(levels, bits), e + e.mT - 2 * (bits - 1))
-    return _checked(total)
+    return finite(total, "a product of matrices").add_(0.0)
 
 
 def scaled(x: Tensor, exponent: Tensor) -> Tensor:
@@ -139,6 +146,17 @@ def exponent_of(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     if not torch.isfinite(peak).all():
         raise NonFiniteError("a matrix has an element that is not finite")
     return torch.frexp(peak).exponent.to(torch.int64)
+
+
+def finite(x: Tensor, what: str) -> Tensor:
+    """Return ``x``.
+
+    Raises:
+        NonFiniteError: if an element is not finite; ``what`` names it.
+    """
+    if not torch.isfinite(x).all():
+        raise NonFiniteError(f"{what} exceeds the range of float64")
+    return x
 
 
 def _require_float64(*matrices: Tensor) -> None:
@@ -173,13 +191,10 @@ def _integers(left: Tensor, right: Tensor) -> Tensor:
 
 def _combined(levels: list[list[Tensor]], bits: int) -> Tensor:
     """Return Σ levelᵢ · 2^-(i · bits), the last level first."""
-    total: Tensor | None = None
-    for level in reversed(levels):
-        coefficient = level[0]
-        for term in level[1:]:
-            coefficient = coefficient + term
-        total = coefficient if total is None else (total * 2.0**-bits).add_(coefficient)
-    assert total is not None
+    coefficients = [reduce(torch.add, level) for level in levels]
+    total = coefficients.pop()
+    while coefficients:
+        total = (total * 2.0**-bits).add_(coefficients.pop())
     return total
 
 
@@ -191,9 +206,3 @@ def _scaled_back(x: Tensor, exponent: Tensor) -> Tensor:
     first = exponent.clamp(-_EXPONENT_SAFE, _EXPONENT_SAFE)
     second = (exponent - first).clamp(-1022, 1023)
     return (x * power_of_two(first)).mul_(power_of_two(second))
-
-
-def _checked(total: Tensor) -> Tensor:
-    if not torch.isfinite(total).all():
-        raise NonFiniteError("a product of matrices exceeds the range of float64")
-    return total.add_(0.0)

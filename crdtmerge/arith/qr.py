@@ -14,8 +14,8 @@ from torch import Tensor
 
 from crdtmerge.arith.fold import fold
 from crdtmerge.arith.householder import Reflections, reflection
-from crdtmerge.arith.product import exponent_of, scaled
-from crdtmerge.errors import NonFiniteError, ParameterError
+from crdtmerge.arith.product import exponent_of, finite, scaled
+from crdtmerge.errors import ParameterError
 
 PANEL: Final = 32
 
@@ -35,10 +35,10 @@ class QR(NamedTuple):
 def qr(a: Tensor) -> QR:
     """Return Q and R with Q·R = A, for [m, n] float64.
 
-    Determinism: columns are scaled to maxima in [1/2, 1). Within a panel, each column's `reflection` is applied to
-    the columns on its right, p ← p - (τ·v)·fold(v·p); then all of them to the matrix on the right, by products.
-    Q is the product of all panels times the first k unit vectors, last panel first. Where R's diagonal is
-    negative, its row and Q's column change sign.
+    Determinism: columns are scaled to maxima in [1/2, 1). Within a panel, each column's `reflection` is
+    applied to the columns on its right, p ← p - (τ·v)·fold(v·p); then all of them to the matrix on the
+    right, by products. Q is the product of all panels times the first k unit vectors, last panel first.
+    Where R's diagonal is negative, its row and Q's column change sign.
 
     Raises:
         ParameterError: if ``a`` is no matrix.
@@ -65,9 +65,7 @@ def qr(a: Tensor) -> QR:
     r = work[:k].triu()
     sign = 1.0 - 2.0 * (r.diagonal() < 0)
     r = scaled(r * sign[:, None], exponent).add_(0.0)
-    if not torch.isfinite(r).all():
-        raise NonFiniteError("a triangular factor exceeds the range of float64")
-    return QR((q * sign).add_(0.0), r)
+    return QR((q * sign).add_(0.0), finite(r, "a triangular factor"))
 
 
 def _reduce(panel: Tensor) -> Reflections:

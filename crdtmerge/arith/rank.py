@@ -173,7 +173,7 @@ def median_rows(x: Tensor) -> Tensor:
 
 def midpoint(a: float, b: float) -> float:
     """Return the float64 nearest to (a + b) / 2; never -0.0."""
-    return nearest((Fraction(a) + Fraction(b)) / 2)
+    return nearest((Fraction(a) + Fraction(b)) / 2) + 0.0
 
 
 def _middle(total: int) -> tuple[int, int]:

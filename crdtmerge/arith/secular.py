@@ -1,13 +1,14 @@
 """Eigenvalues and eigenvectors of a diagonal matrix plus ρ·z·zᵀ: the step that joins two halves.
 
-With δ₁ < … < δ_k, no zⱼ zero and ρ > 0, the eigenvalues lie between the δ and beyond the last, one each, where
+With δ₁ < … < δ_k, no zⱼ zero and ρ > 0, the eigenvalues lie between the δ and beyond the last, one each,
+where
 
     f(λ) = 1 + ρ · Σ zᵢ² / (δᵢ - λ) = 0
 
-f rises from -∞ to ∞ in between, so a root is found by halving; each is kept as its distance μ from the nearer
-δ, halved as a bit pattern, so that 64 steps give it to the last bit. Eigenvectors are then those of the
-matrix whose eigenvalues the computed ones are *exactly*: ẑ is recomputed from them (Gu and Eisenstat 1994), and
-vectors are orthogonal however close eigenvalues come.
+f rises from -∞ to ∞ in between, so a root is found by halving; each is kept as its distance μ from the
+nearer δ, halved as a bit pattern, so that 64 steps give it to the last bit. Eigenvectors are then those of
+the matrix whose eigenvalues the computed ones are *exactly*: ẑ is recomputed from them (Gu and Eisenstat
+1994), and vectors are orthogonal however close eigenvalues come.
 
 What violates the assumption is taken out before (*deflation*): a negligible zⱼ leaves δⱼ as it is, and of two
 δ that nearly coincide, a rotation moves all of z to one.
@@ -49,12 +50,12 @@ class Deflated(NamedTuple):
 def deflate(values: list[float], z: list[float], rho: float) -> Deflated:
     """Take out what needs no secular equation; ``values`` ascend, z has norm 1, ``rho`` > 0.
 
-    Determinism: tolerance = 2^-50 · max(|δ|, |z|). In ascending order: j is out if ρ·|zⱼ| <= tolerance. Else, if
-    there is one kept before, i, with r = √(zᵢ² + zⱼ²), c = zⱼ/r, s = -zᵢ/r and |(δⱼ - δᵢ)·c·s| <= tolerance, then
-    i is out: zⱼ ← r, zᵢ ← 0, δᵢ, δⱼ ← δᵢ·c² + δⱼ·s², δᵢ·s² + δⱼ·c². Else i stays.
+    Determinism: tolerance = 2^-50 · max(|δ|, |z|). In ascending order: j is out if ρ·|zⱼ| <= tolerance. Else,
+    if i is the last one kept, r = √(zᵢ² + zⱼ²), c = zⱼ/r, s = -zᵢ/r, and |(δⱼ - δᵢ)·c·s| <= tolerance: i is
+    out, zⱼ ← r, zᵢ ← 0, (δᵢ, δⱼ) ← (δᵢ·c² + δⱼ·s², δᵢ·s² + δⱼ·c²). Otherwise i stays. Then j is kept.
     """
     values, z = list(values), list(z)
-    tolerance = NEGLIGIBLE * max(max(map(abs, values)), max(map(abs, z)))
+    tolerance = NEGLIGIBLE * max(*map(abs, values), *map(abs, z))
     kept: list[int] = []
     rotations = []
     for j in range(len(values)):
@@ -85,9 +86,9 @@ def update(delta: Tensor, z: Tensor, rho: float) -> tuple[Tensor, Tensor]:
         z: [k] float64 without zeros.
         rho: positive.
 
-    Determinism: sums and products over i are `fold`. The nearer δ is the lower one iff f ≥ 0 in the middle; after
-    the last δ, the interval has the length ρ·Σz². μ = lower or upper end of [0, length/2] (whole for the last),
-    halved as integers 63 times, the upper end taken.
+    Determinism: sums and products over i are `fold`. The nearer δ is the lower one iff f ≥ 0 in the middle;
+    after the last δ, the interval has the length ρ·Σz². μ = lower or upper end of [0, length/2] (whole for
+    the last), halved as integers 63 times, the upper end taken.
     """
     squares = z * z
     length = torch.cat([delta[1:] - delta[:-1], (fold(squares) * rho).reshape(1)])

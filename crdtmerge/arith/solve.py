@@ -1,8 +1,8 @@
 """Systems of linear equations with a symmetric positive matrix, mended where it is singular.
 
 Gram matrices of few samples are singular, and which pivot shows it is a matter of rounding. So a matrix
-without Cholesky factor gets a *ridge*: ρ · trace / n is added to its diagonal, with the first ρ on a ladder of
-seven that gives it one. Which rung it was is part of the answer.
+without Cholesky factor gets a *ridge*: ρ · trace / n is added to its diagonal, with the first ρ on a ladder
+of seven that gives it one. Which rung it was is part of the answer.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ class Solution(NamedTuple):
     ridge: Fraction
 
 
-def solve_positive(a: Tensor, right: Tensor, ridges: tuple[Fraction, ...] = (Fraction(), *RIDGES)) -> Solution:
-    """Return X with (A + ρ · trace(A)/n · I) · X = B for the first ρ with which the matrix has a Cholesky factor.
+def solve_positive(
+    a: Tensor, right: Tensor, ridges: tuple[Fraction, ...] = (Fraction(), *RIDGES)
+) -> Solution:
+    """Return X with (A + ρ · trace(A)/n · I) · X = B for the first ρ that gives a positive definite matrix.
 
     Args:
         a: [n, n] float64, symmetric; only its lower triangle is read.

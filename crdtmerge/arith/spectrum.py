@@ -6,6 +6,7 @@ looks precise all the same. These rules say what may be used of it.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 import torch
@@ -19,7 +20,7 @@ CLUSTER: Final = 1e-10
 
 
 def signs(columns: Tensor) -> Tensor:
-    """Return [n, k] with each column's sign such that its largest element in magnitude, of ties the first, is positive."""
+    """Return [n, k], each column with the sign that makes its largest element (or the first) positive."""
     if not columns.numel():
         return columns
     magnitudes = columns.abs()
@@ -45,7 +46,7 @@ def clusters(values: Tensor) -> list[range]:
     gaps = (values[1:] - values[:-1]).abs()
     edges = (gaps >= values.abs().amax() * CLUSTER).nonzero()[:, 0] + 1
     bounds = [0, *edges.tolist(), len(values)]
-    return [range(start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [range(start, stop) for start, stop in pairwise(bounds)]
 
 
 def cut(values: Tensor, k: int) -> int:

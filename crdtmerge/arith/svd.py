@@ -22,7 +22,7 @@ from crdtmerge.arith.eigh import eigh
 from crdtmerge.arith.elementwise import sqrt
 from crdtmerge.arith.fold import fold
 from crdtmerge.arith.jacobi import SWEEPS_MAX, next_seats, orthonormal
-from crdtmerge.arith.product import exponent_of, gram, product, scaled
+from crdtmerge.arith.product import exponent_of, finite, gram, product, scaled
 from crdtmerge.arith.qr import qr
 from crdtmerge.arith.spectrum import rank, signs
 from crdtmerge.errors import ParameterError
@@ -51,10 +51,10 @@ class SVD(NamedTuple):
 def svd(a: Tensor) -> SVD:
     """Return the singular values of [m, n] float64 above 1e-10 of the largest, and their vectors.
 
-    Determinism: a wide matrix is transposed; scaled by a power of two to a maximum in [1/2, 1); `qr`; W = R·V with
-    the eigenvectors of gram(Rᵀ) by descending value. Before each sweep, G = gram(Wᵀ): done if |Gᵢⱼ| <= 2^-50 ·
-    |wᵢ|·max(|wⱼ|, 2^-36·|w|max) for all |wᵢ| >= |wⱼ| with |wᵢ| > 2^-36·|w|max. Singular values are √Gᵢᵢ, sorted stably.
-    U = Q·(W / values) and V are made `orthonormal`.
+    Determinism: a wide matrix is transposed; scaled by a power of two to a maximum in [1/2, 1); `qr`; W =
+    R·V with the eigenvectors of gram(Rᵀ) by descending value. Before each sweep, G = gram(Wᵀ): done if
+    |Gᵢⱼ| <= 2^-50 · |wᵢ|·max(|wⱼ|, 2^-36·|w|max) for all |wᵢ| >= |wⱼ| with |wᵢ| > 2^-36·|w|max. Singular
+    values are √Gᵢᵢ, sorted stably. U = Q·(W / values) and V are made `orthonormal`.
 
     Raises:
         ParameterError: if ``a`` is no matrix.
@@ -101,11 +101,11 @@ def _tall(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     order = order[: rank(values)]
     values = values[: len(order)]
     u = orthonormal(product(q, w[:, order] / values).mT[None])[0].mT
-    return u, scaled(values, exponent[0]), orthonormal(v[:, order].mT[None])[0].mT
+    return u, finite(scaled(values, exponent[0]), "a singular value"), orthonormal(v[:, order].mT[None])[0].mT
 
 
 def _orthogonalized(w: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rotate pairs of columns of ``w``, and of ``v`` alike, until all are orthogonal; and return their lengths."""
+    """Rotate pairs of columns of ``w``, and of ``v`` alike, until all are orthogonal; also return lengths."""
     columns = w.shape[1]
     if columns % 2:
         w, v = (torch.cat([x, x.new_zeros(len(x), 1)], 1) for x in (w, v))
@@ -129,7 +129,7 @@ def _oblique(dots: Tensor, first: Tensor, second: Tensor, floor: Tensor) -> Tens
 
 
 def _round(w: Tensor, v: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotate columns i and i + n/2, for all i < n/2; α, β, γ are `fold` of p·p, q·q, p·q, angles as in `jacobi`."""
+    """Rotate columns i and i + n/2 for all i < n/2: α, β, γ are `fold` of p·p, q·q, p·q, t as in `jacobi`."""
     p, q = w.chunk(2, 1)
     alpha, beta, gamma = fold(p * p), fold(q * q), fold(p * q)
     wanted = _oblique(gamma * 8.0, sqrt(alpha), sqrt(beta), floor).double()

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from crdtmerge.arith.eigh import eigh
-from crdtmerge.arith.product import product
-from crdtmerge.errors import NonFiniteError, ParameterError
+from crdtmerge.arith.product import finite, product
+from crdtmerge.errors import ParameterError
 
 NEGLIGIBLE: Final = 1e-12
 """Of the largest sum of two eigenvalues; what is not above this share determines nothing."""
@@ -28,8 +28,8 @@ def sylvester(a: Tensor, b: Tensor, c: Tensor, fallback: Tensor | None = None) -
         c: the right-hand side.
         fallback: [m, n], whose coordinates X has where the equation determines none; zeros if absent.
 
-    Determinism: A = P·α·Pᵀ and B = Q·β·Qᵀ by `eigh`; Y = (Pᵀ·C)·Q; yᵢⱼ ← yᵢⱼ / (αᵢ + βⱼ) where αᵢ + βⱼ > 1e-12 · (largest α +
-    largest β), else the element of (Pᵀ·F)·Q; X = (P·Y)·Qᵀ. Products have three slices.
+    Determinism: A = P·α·Pᵀ and B = Q·β·Qᵀ by `eigh`; Y = (Pᵀ·C)·Q; yᵢⱼ ← yᵢⱼ / (αᵢ + βⱼ) where αᵢ + βⱼ >
+    1e-12 · (largest α + largest β), else the element of (Pᵀ·F)·Q; X = (P·Y)·Qᵀ. Products have three slices.
 
     Raises:
         ParameterError: if the shapes do not fit.
@@ -45,6 +45,4 @@ def sylvester(a: Tensor, b: Tensor, c: Tensor, fallback: Tensor | None = None) -
     y = product(product(left.vectors.mT, c), right.vectors) / torch.where(determined, sums, 1.0)
     other = 0.0 if fallback is None else product(product(left.vectors.mT, fallback), right.vectors)
     y = torch.where(determined, y, other)
-    if not torch.isfinite(y).all():
-        raise NonFiniteError("the solution of a Sylvester equation exceeds the range of float64")
-    return product(product(left.vectors, y), right.vectors.mT)
+    return product(product(left.vectors, finite(y, "the solution of a Sylvester equation")), right.vectors.mT)

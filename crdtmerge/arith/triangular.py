@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from crdtmerge.arith.cholesky import require_square
-from crdtmerge.arith.product import product
-from crdtmerge.errors import NonFiniteError, ParameterError
+from crdtmerge.arith.product import finite, product
+from crdtmerge.errors import ParameterError
 
 BLOCK: Final = 64
 
@@ -26,7 +25,8 @@ def solve_lower(lower: Tensor, right: Tensor) -> Tensor:
         lower: what is above its diagonal is not looked at.
         right: B, a matrix; k may be 1.
 
-    Determinism: block by block downwards, B[j:j+64] ← B[j:j+64] - L[j:j+64, :j] · X[:j] by `product` with three
+    Determinism: block by block downwards, B[j:j+64] ← B[j:j+64] - L[j:j+64, :j] · X[:j] by `product` with
+    three
         slices; then, row by row, x ← b / l on the diagonal and b ← b - l·x in the block's rows below.
 
     Raises:
@@ -47,9 +47,7 @@ def solve_lower(lower: Tensor, right: Tensor) -> Tensor:
         for i in range(len(block)):
             block[i] /= lower[start + i, start + i]
             block[i + 1 :] -= lower[start + i + 1 : stop, start + i, None] * block[i]
-    if not torch.isfinite(x).all():
-        raise NonFiniteError("the solution of a triangular system exceeds the range of float64")
-    return x.add_(0.0)
+    return finite(x, "the solution of a triangular system").add_(0.0)
 
 
 def solve_upper(upper: Tensor, right: Tensor) -> Tensor:

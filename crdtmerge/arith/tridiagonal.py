@@ -44,9 +44,10 @@ class Tridiagonal(NamedTuple):
 def tridiagonal(a: Tensor) -> Tridiagonal:
     """Return H and T of a symmetric [n, n] float64 whose largest element is near 1; n >= 1.
 
-    Determinism: column j of a panel, below its first element, is a - fold(Vᵀ·W[j]) - fold(Wᵀ·V[j]) over the panel's
-    vectors so far (V, W as rows); of the part below the diagonal the `reflection` v is taken. Then, on the rows
-    below j, w = fold(A·v) - fold(V·fold(W·v)) - fold(W·fold(V·v)), w ← τ·w, w ← w - (τ/2 · fold(w·v))·v.
+    Determinism: with the panel's vectors so far as rows of V and W, column j from the diagonal downwards is
+    a - fold(V·W[:, j]) - fold(W·V[:, j]); its first element goes to T, the others give the `reflection` v.
+    On the rows below j, w = fold(A·v) - fold(V·fold(W·v)) - fold(W·fold(V·v)), then w ← τ·w and
+    w ← w - ((τ · 0.5) · fold(w·v))·v.
     """
     n = len(a)
     a = a.clone()

@@ -14,7 +14,7 @@ from crdtmerge.digest import Digest
 from crdtmerge.errors import ParameterError, UsageError
 from crdtmerge.keys import NodeId, SigningKey
 from crdtmerge.ledger import FEDERATION, Ledger, open_home
-from crdtmerge.manifest import Factor, Kind, Manifest
+from crdtmerge.manifest import Factor, Kind
 from crdtmerge.op import Add, Genesis, Operation, Policy, SetRecipe
 from crdtmerge.rational import decimal
 from crdtmerge.recipe import Given, Recipe
@@ -34,9 +34,10 @@ from crdtmerge.resolve import (
     take,
 )
 from crdtmerge.store import Store, adapter
+from crdtmerge.store.copying import copy_content
 from crdtmerge.strategy import pin
 
-from .selection import ADMITTED, check_size, select, verdict
+from .selection import ADMITTED, check_size, judge, select
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ class Replica(Ledger):
             wanted.append(body.base)
         for digest in wanted:
             if not self.is_ready(digest) and other.store.has_manifest(digest):
-                _copy(other.store, self.store, other.store.manifest(digest))
+                copy_content(other.store, self.store, other.store.manifest(digest))
         return len(fresh)
 
     def set_recipe(self, recipe: Recipe) -> Operation:
@@ -237,21 +238,11 @@ class Replica(Ledger):
             EmptySetError, NotYetError, UsageError: whatever stands in the way, before any work.
         """
         chosen = recipe or self.view.recipe
-        admitted, excluded = [], []
-        for digest in select(self.view, self.store, chosen.selection):
-            decision = verdict(self.store, digest, self.base, self.operations.charter.policy)
-            if decision == ADMITTED:
-                admitted.append(digest)
-            else:
-                excluded.append((digest, decision))
-        return plan(
-            self.store,
-            admitted,
-            base=self.base.digest,
-            recipe=chosen,
-            root=self.root,
-            excluded=excluded,
+        base = self.base
+        admitted, excluded = judge(
+            self.store, select(self.view, self.store, chosen.selection), base, self.operations.charter.policy
         )
+        return plan(self.store, admitted, base=base.digest, recipe=chosen, root=self.root, excluded=excluded)
 
     def resolve(
         self,
@@ -265,7 +256,8 @@ class Replica(Ledger):
         """Compute the merged model of what is visible now, and publish it as a folder.
 
         Args:
-            out: the folder; by default one under the home's ``results``, named after recipe and root.
+            out: the folder; by default one under the home's ``results``, named after recipe and root. If it
+                holds this very result already, every byte of it is checked and nothing is merged.
             recipe: another than the federation's.
             budget_bytes: memory for tiles; does not influence the result.
             threads: that merge at the same time, by default one for each core; do not influence the result.
@@ -273,6 +265,7 @@ class Replica(Ledger):
 
         Raises:
             EmptySetError, NotYetError, UsageError: before any work.
+            CorruptBlockError: if the folder holds this result, damaged.
         """
         made = self.plan(recipe)
         if out is None:
@@ -301,17 +294,3 @@ class Replica(Ledger):
         sink = MemorySink(made.layout)
         execute(made, reader_within(self.store, budget_bytes), sink, budget_bytes=budget_bytes)
         return sink.state
-
-
-def _copy(source: Store, target: Store, manifest: Manifest) -> None:
-    """Copy what ``source`` has of a contribution's content, block by block, verified on the way."""
-    lists = []
-    for tensor in manifest.tensors + manifest.evidence:
-        blocks = source.block_list(tensor.root)
-        for block in blocks:
-            if not target.blocks.has(block):
-                target.blocks.put(source.blocks.get(block))
-        lists.append((tensor.dtype, tensor.shape, blocks))
-    target.blocks.flush()
-    target.put_tensors(lists)
-    target.put_manifest(manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
@@ -41,6 +42,19 @@ def _is_selected(digest: Digest, view: View, store: Store, selection: Selection)
     return value is not None and (
         selection.at_least is None or Fraction(value) >= Fraction(selection.at_least)
     )
+
+
+def judge(
+    store: Store, chosen: Sequence[Digest], base: Manifest, policy: Policy
+) -> tuple[list[Digest], list[tuple[Digest, str]]]:
+    """Return which of the chosen contributions are merged, and which are left out for which reason.
+
+    Raises:
+        NotYetError: if the content of one has not arrived.
+    """
+    verdicts = [(digest, verdict(store, digest, base, policy)) for digest in chosen]
+    admitted = [digest for digest, reason in verdicts if reason == ADMITTED]
+    return admitted, [(digest, reason) for digest, reason in verdicts if reason != ADMITTED]
 
 
 def verdict(store: Store, digest: Digest, base: Manifest, policy: Policy) -> str:

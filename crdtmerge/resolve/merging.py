@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from crdtmerge.digest import Digest
-from crdtmerge.errors import EmptySetError, ParameterError, UnrelatedBaseWarning
+from crdtmerge.errors import EmptySetError, ParameterError, UnrelatedBaseWarning, UsageError
 from crdtmerge.manifest import Factor, Kind, Manifest
 from crdtmerge.merkle import MerkleSet
 from crdtmerge.recipe import Given, Recipe
@@ -21,6 +21,7 @@ from .result import Result
 from .sinks import FileSink, MemorySink
 from .statedict import to_raw
 from .stream import BUDGET_BYTES, execute
+from .verify import RECORD, verify_result
 
 Model = Mapping[str, torch.Tensor] | Path | str
 """A state dict, or the path of a safetensors file or model directory."""
@@ -179,8 +180,18 @@ def publish(
 ) -> Result:
     """Carry out a plan into the folder ``target``, which appears when it is whole and durable.
 
-    A run that was interrupted is taken up where it stopped, a tensor at a time.
+    A run that was interrupted is taken up where it stopped, a tensor at a time. If the folder holds this
+    very result already, every byte of it is checked instead.
+
+    Raises:
+        UsageError: if the folder holds something else.
+        CorruptBlockError: if it holds this result, damaged.
+        NonFiniteError, NotYetError, StoreError: see `execute`.
     """
+    if target.is_dir() and not any(target.iterdir()):
+        target.rmdir()
+    if target.exists():
+        return _existing(made, target)
     sink = FileSink(target, made.layout)
     try:
         execute(
@@ -196,4 +207,20 @@ def publish(
         sink.publish(result)
     finally:
         sink.close()
+    return result
+
+
+def _existing(made: Plan, target: Path) -> Result:
+    if not (target / RECORD).exists():
+        raise UsageError(f"{target} exists and is no merged model: name another folder")
+    result = verify_result(target)
+    same = (
+        result.recipe == made.recipe
+        and result.root == made.root
+        and result.contributions == tuple(digest for digest, _ in made.contributions)
+        and result.excluded == made.excluded
+        and result.merged.base == (None if made.base is None else made.base.digest)
+    )
+    if not same:
+        raise UsageError(f"{target} holds another merged model: name another folder, or remove it")
     return result

@@ -5,7 +5,9 @@
           ├─ exchange     what differs is found and levelled, periodically ── reconcile ─ ranges ─ index
           ├─ book         where members are ── records
           ├─ contacts     whom to talk to
-          ├─ transfer     what is missing is fetched ── wants, sources, meta
+          ├─ transfer     what is missing is fetched ── jobs ─ wants, sources, meta
+          ├─ server       what is asked for is given
+          ├─ invite       who may come in
           └─ port         outputs and calls of all of them
 
 A driver tells a `Peer` what happened and carries out what it answers (`events`, `messages`). The node

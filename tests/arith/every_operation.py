@@ -45,12 +45,13 @@ def results(shift: int) -> Iterator[tuple[str, bytes | Tensor | float]]:
     x, y, z = (numbers(stream, shift) for stream in range(3))
     coarse = (x * 8.0).round() * 0.125
 
-    for dtype in (DType.F64, DType.F32, DType.F16, DType.BF16):
+    for dtype in (DType.F64, DType.F32, DType.F16, DType.BF16, DType.F8_E4M3, DType.F8_E5M2):
         raw = b"".join(arith.encode(x[tile] * 1e-5, dtype) for tile in tiles(shift))
         yield f"encode {dtype.code}", raw
         behind = memoryview(bytes(shift) + raw)[shift:]
         yield f"decode {dtype.code}", arith.decode(behind, dtype)
         yield f"non-finite {dtype.code}", float(arith.non_finite(behind, dtype) is None)
+        yield f"too large {dtype.code}", float(arith.non_finite(behind, dtype, bound=0.7e-5) or -1)
 
     weights = [Fraction(1, 3), Fraction(1), Fraction(-22, 7)]
     yield "weighted sum", torch.cat([arith.weighted_sum([x[t], y[t], z[t]], weights) for t in tiles(shift)])
@@ -73,6 +74,46 @@ def results(shift: int) -> Iterator[tuple[str, bytes | Tensor | float]]:
             yield f"gram {i} {j}", value
     yield "exact sum", exact.result()
 
+    exact_dot, moments, angle = arith.ExactDot(), arith.Moments(), arith.Cosine()
+    for t in tiles(shift):
+        exact_dot.feed(x[t], y[t] * 2.0**-600)
+        moments.feed(x[t])
+        angle.feed(x[t], y[t])
+    yield "exact dot", exact_dot.result()
+    yield "exact squared norm", arith.exact_squared_norm(x[:1000])
+    yield "mean", moments.mean()
+    yield "variance", moments.variance()
+    yield "cosine", angle.result()
+
+    for name, function, argument in (
+        ("exp", arith.exp, x * 700.0),
+        ("log", arith.log, x.abs() * 2.0**-1030 + 5e-324),
+        ("log near 1", arith.log, x * 0.5 + 1.0),
+        ("tanh", arith.tanh, x * 3.0),
+        ("sigmoid", arith.sigmoid, x * 30.0),
+        ("normal quantile", arith.normal_quantile, (x + 2.0) * 0.25),
+    ):
+        yield name, torch.cat([function(argument[t]) for t in tiles(shift)])
+    yield "softmax", arith.softmax(x[: 99 * 1001].reshape(1001, 99) * 9.0)
+
+    rows = coarse[: 99 * 1001].reshape(1001, 99)
+    yield "quantiles of rows", arith.quantile_rows(rows, Fraction(1, 3))
+    yield "medians of rows", arith.median_rows(rows[:, 1:])
+    yield "quantile", arith.quantile(x, Fraction(2, 7))
+    yield "median", arith.median(x)
+    yield "k-th magnitude", arith.kth_magnitude(x, 700)
+    ranks = arith.RankSelection(N // 5, N)
+    done = False
+    while not done:
+        for t in tiles(shift):
+            ranks.feed(x[t])
+        done = ranks.finish()
+    yield "rank", ranks.value
+
+    yield "uniform", torch.cat([draw.uniform(KEY, t.start, t.stop - t.start) for t in tiles(shift)])
+    yield "normal", torch.cat([draw.normal(KEY, t.start, t.stop - t.start) for t in tiles(shift)])
+    yield "permutation", draw.permutation(KEY, N)
+
     for name, values in (("distinct", x), ("ties", coarse)):
         selection = arith.TopSelection(N // 3, N)
         done = False
@@ -89,8 +130,9 @@ def results(shift: int) -> Iterator[tuple[str, bytes | Tensor | float]]:
         "keep mask",
         torch.cat([draw.keep_mask(KEY, t.start, t.stop - t.start, Fraction(1, 5)) for t in tiles(shift)]),
     )
-    for function in (scalar.sqrt, scalar.sin, scalar.cos, scalar.acos, scalar.exp, scalar.log):
-        yield f"scalar {function.__name__}", torch.tensor([function(i / 64) for i in range(1, 65)])
+    yield "scalar pow", torch.tensor([scalar.pow(i / 64, i / 7) for i in range(1, 65)])
+    for of_one in (scalar.sqrt, scalar.sin, scalar.cos, scalar.acos, scalar.exp, scalar.log):
+        yield f"scalar {of_one.__name__}", torch.tensor([of_one(i / 64) for i in range(1, 65)])
 
     yield "naive sum", x.sum()
     yield "naive dot", torch.dot(x, y)

@@ -11,10 +11,22 @@ from arith.every_operation import results
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ARITHMETIC: Final = {"add", "sub", "mul", "div", "neg", "abs", "sign", "round", "trunc"}
-COMPARISONS: Final = {"ge", "gt", "maximum", "minimum", "clamp", "amax", "amin"}
-FLOATING: Final = ARITHMETIC | COMPARISONS
-INTEGER: Final = {"add", "bitwise_and", "bitwise_or", "sum"}
-STORAGE: Final = {"empty", "empty_like", "zeros", "view", "slice", "detach", "cat", "copy", "lift_fresh"}
+COMPARISONS: Final = {"ge", "gt", "le", "lt", "maximum", "minimum", "clamp", "amax", "amin"}
+SELECTIONS: Final = {
+    "where",
+    "index",
+    "index_put",
+    "nonzero",
+    "count_nonzero",
+    "permute",
+    "unsqueeze",
+    "clone",
+}
+FLOATING: Final = ARITHMETIC | COMPARISONS | SELECTIONS
+BITS: Final = {"bitwise_and", "bitwise_or", "__lshift", "__rshift"}
+INTEGER: Final = BITS | {"add", "sub", "sum", "lt", "where", "nonzero"}
+MADE: Final = {"empty", "empty_like", "zeros", "ones_like", "scalar_tensor", "lift_fresh"}
+STORAGE: Final = MADE | {"view", "slice", "select", "detach", "cat", "copy"}
 CASTS: Final = {"_to_copy", "_local_scalar_dense"}
 
 

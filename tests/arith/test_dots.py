@@ -153,16 +153,24 @@ def test_what_is_not_finite_is_refused_and_nothing_of_it_stays(bad: float) -> No
     dots, angle, moments = fed([(1.0, 1.0)]), Cosine(), Moments()
     angle.feed(good, good)
     moments.feed(good)
-    for attempt in (
+    attempts: list[Callable[[], None]] = [
         lambda: dots.feed(broken, good),
         lambda: dots.remove(good, broken),
         lambda: angle.feed(good, broken),
         lambda: moments.feed(broken),
         lambda: moments.remove(broken),
-    ):
+    ]
+    for attempt in attempts:
         with pytest.raises(NonFiniteError):
             attempt()
-    assert (dots.exact, angle.result(), moments.count, moments.mean()) == (1, 1.0, 2, 1.0)
+    assert (dots.result(), angle.result(), moments.count, moments.mean()) == (1.0, 1.0, 2, 1.0)
+
+
+def test_what_vanishes_is_positive_zero() -> None:
+    x, y = torch.tensor([-5e-324, 0.0]).double(), torch.tensor([0.25, 5e-324]).double()
+    x[0] = -5e-324
+    for value in (arith.mean(x), arith.exact_dot(x, y), arith.variance(x), arith.median(x)):
+        assert (value, math.copysign(1, value)) == (0.0, 1.0)
 
 
 def test_nothing_has_a_dot_product_but_no_mean() -> None:

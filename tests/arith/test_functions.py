@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from crdtmerge import arith
 from crdtmerge.arith import Tensor, draw, functions
 from crdtmerge.errors import NonFiniteError, ParameterError
+from reference import functions as reference
 
 EXP_MAX: Final = 709.782712893384
 LN2: Final = math.log(2)
@@ -55,6 +56,24 @@ def errors(function: Callable[[Tensor], Tensor], exact: Callable[[Any], Any], xs
 
 def logistic(x: Any) -> Any:
     return 1 / (1 + mpmath.exp(-x))
+
+
+@given(st.lists(NEGATIVE, max_size=8), st.lists(POSITIVE, max_size=8), st.lists(ARGUMENTS, max_size=8))
+def test_every_bit_is_that_of_the_definition(
+    low: list[float], positive: list[float], any_: list[float]
+) -> None:
+    assert arith.exp(float64(*low)).tolist() == [reference.exp(x) for x in low]
+    assert arith.log(float64(*positive)).tolist() == [reference.log(x) for x in positive]
+    assert arith.tanh(float64(*any_)).tolist() == [reference.tanh(x) for x in any_]
+    assert arith.sigmoid(float64(*any_)).tolist() == [reference.sigmoid(x) for x in any_]
+    if any_:
+        assert arith.softmax(float64(*any_)).tolist() == reference.softmax(any_)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 63, 64, 65])
+def test_softmax_of_any_length_sums_by_halving(n: int) -> None:
+    x = draw.uniform(bytes([n]) * 32, 0, n) * 9.0
+    assert arith.softmax(x).tolist() == reference.softmax(x.tolist())
 
 
 @given(st.lists(NEGATIVE, max_size=8))

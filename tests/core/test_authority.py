@@ -135,6 +135,16 @@ def test_an_operation_slipped_in_later_beside_the_kept_past_is_void() -> None:
     assert not story.view.authority.honours(slipped)
 
 
+def test_of_an_author_who_tells_two_stories_a_ban_keeps_the_one_that_it_names() -> None:
+    story = chain()
+    told_here = story("ann", Add(content("here")), prev=[])
+    told_there = story("ann", Add(content("there")), prev=[])
+    assert list(story.view.contributions) == sorted([content("here"), content("there")])
+    story.ban("root", "ann", keep=[told_here])
+    assert list(story.view.contributions) == [content("here")]
+    assert not story.view.authority.retains(told_there)
+
+
 def test_somebody_elses_operation_is_not_kept_by_naming_it_as_ones_own_past() -> None:
     story = chain()
     evil = story.add("bob", "evil")

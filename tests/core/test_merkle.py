@@ -243,6 +243,23 @@ def test_a_branch_passed_off_as_a_leaf_is_refused() -> None:
     refused(top, trie.root, present=False)
 
 
+def test_a_way_that_no_set_has_is_malformed_whatever_the_root() -> None:
+    proof = MerkleSet.of(KEYS).prove(KEYS[0])
+    elsewhere = min(KEYS, key=lambda key: key[0] & 0x80 == KEYS[0][0] & 0x80)
+    assert proof.path[0][0] == 0, "the first branch parts the keys by their first bit"
+    for wrong, why in (
+        (replace(proof, path=proof.path[::-1]), "do not descend"),
+        (replace(proof, path=proof.path[:1] + proof.path), "do not descend"),
+        (replace(proof, count=len(proof.path)), "branches in a set of"),
+        (replace(proof, found=elsewhere), "do not lead"),
+        (replace(proof, found=None), "ends nowhere"),
+        (replace(proof, found=None, path=()), "ends nowhere"),
+        (replace(proof, found=None, count=0), "ends nowhere"),
+    ):
+        with pytest.raises(MalformedError, match=why):
+            root_of(wrong)
+
+
 def test_a_mismatch_carries_both_roots() -> None:
     ours, theirs = MerkleSet.of(KEYS[:3]), MerkleSet.of(KEYS[:4])
     with pytest.raises(DigestMismatchError) as caught:

@@ -110,9 +110,11 @@ def test_a_copy_is_equal_and_independent(history: list[Operation]) -> None:
     ops = gather(history[0], history)
     copy = ops.copy()
     assert copy == ops
-    story = Story(nonce=history[0].id[:16])
-    fresh = Operation.sign(key("new"), Add(content("x")), federation=ops.federation, created_ms=1)
+    root = key("root")
+    before = ops.heads(root.id)
+    fresh = Operation.sign(root, Add(content("x")), federation=ops.federation, created_ms=1, prev=before)
     copy.add(fresh)
     assert (fresh.id in copy, fresh.id in ops, copy == ops) == (True, False, False)
-    assert (copy.heads(fresh.author), ops.heads(fresh.author)) == ((fresh.id,), ())
-    assert copy != story.ops
+    assert (copy.heads(root.id), ops.heads(root.id)) == ((fresh.id,), before)
+    assert fresh.id not in ops.by_author(root.id)
+    assert copy != "a set"

@@ -24,6 +24,7 @@ class Format:
 
     width: int
     fraction: int
+    infinite: bool = True
 
     @property
     def exponent_max(self) -> int:
@@ -32,7 +33,9 @@ class Format:
 
     @property
     def infinity(self) -> int:
-        """The pattern of +infinity: larger magnitudes of patterns are NaN."""
+        """The pattern of +infinity, or of the only NaN: larger magnitudes of patterns are NaN."""
+        if not self.infinite:
+            return (1 << (self.width - 1)) - 1
         return (1 << (self.width - 1)) - (1 << self.fraction)
 
     def value(self, pattern: int) -> Fraction:
@@ -52,7 +55,7 @@ class Format:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self.value(middle) <= abs(exact) else (low, middle)
-        successor = self.value(low + 1) if low + 1 < self.infinity else Fraction(2) ** (self.exponent_max + 1)
+        successor = self.value(low + 1)  # of the largest number: what the format would go on with
         twice = 2 * abs(exact)
         middle_value = self.value(low) + successor
         up = twice > middle_value or (twice == middle_value and low % 2 == 1)
@@ -64,6 +67,8 @@ FORMATS = {
     "F32": Format(32, 23),
     "F16": Format(16, 10),
     "BF16": Format(16, 7),
+    "F8_E4M3": Format(8, 3, infinite=False),
+    "F8_E5M2": Format(8, 2),
 }
 
 
@@ -163,7 +168,7 @@ def quantile(values: Sequence[float], q: Fraction) -> float:
 def median(values: Sequence[float]) -> float:
     """The mean of the middle two, which may be one, rounded once."""
     n = len(values)
-    return float64((Fraction(ranked(values, (n - 1) // 2)) + Fraction(ranked(values, n // 2))) / 2)
+    return float64((Fraction(ranked(values, (n - 1) // 2)) + Fraction(ranked(values, n // 2))) / 2) + 0.0
 
 
 def sqrt(x: float) -> float:
@@ -186,6 +191,29 @@ def words(key: bytes, start: int, length: int) -> list[int]:
 def keep_mask(key: bytes, start: int, length: int, probability: Fraction) -> list[float]:
     """1.0 where a word is below ⌊p · 2^32⌋."""
     return [float(word < math.floor(probability * 2**32)) for word in words(key, start, length)]
+
+
+def long_words(key: bytes, kind: str, start: int, length: int) -> list[int]:
+    """64-bit little-endian words ``start`` and on of the stream that belongs to a kind of draw."""
+    below = blake3(kind.encode(), key=key).digest()
+    raw = blake3(b"", key=below).digest(length=8 * length, seek=8 * start)
+    return [int.from_bytes(raw[8 * i : 8 * i + 8], "little") for i in range(length)]
+
+
+def uniform(key: bytes, start: int, length: int) -> list[float]:
+    """The upper 53 bits of each word, behind the point."""
+    return [float(Fraction(w // 2**11, 2**53)) for w in long_words(key, "uniform", start, length)]
+
+
+def odd_shares(key: bytes, start: int, length: int) -> list[float]:
+    """What normal numbers are quantiles of: the middles of 2^52 equal parts of the unit interval."""
+    return [float(Fraction(2 * (w // 2**12) + 1, 2**53)) for w in long_words(key, "normal", start, length)]
+
+
+def permutation(key: bytes, length: int) -> list[int]:
+    """Numbers in the order of their words, equal ones ascending."""
+    words_ = long_words(key, "permutation", 0, length)
+    return sorted(range(length), key=lambda i: (words_[i], i))
 
 
 # --- elementary functions: power series in integers of 3000 bits ---------------------------------

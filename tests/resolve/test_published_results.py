@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from crdtmerge import Recipe, Replica, merge
-from crdtmerge.errors import CorruptBlockError, MalformedError
+from crdtmerge.errors import CorruptBlockError, MalformedError, UsageError
 from crdtmerge.resolve import MODEL, RECORD, read_record, verify_result
 
 
@@ -77,6 +77,33 @@ def test_one_flipped_byte_anywhere_in_the_model_or_its_record_is_found(replica: 
                 verify_result(folder)
         path.write_bytes(good)
     verify_result(folder)
+
+
+def test_a_result_that_is_there_is_checked_and_not_merged_again(replica: Replica) -> None:
+    first = replica.resolve()
+    merged: list[int] = []
+    again = replica.resolve(progress=merged.append)
+    assert again.result == first.result
+    assert merged == []
+    (folder,) = {first.folder, again.folder}
+    content = bytearray((folder / MODEL).read_bytes())
+    content[-1] ^= 1
+    (folder / MODEL).write_bytes(content)
+    with pytest.raises(CorruptBlockError):
+        replica.resolve()
+
+
+def test_a_folder_with_something_else_is_never_overwritten(replica: Replica, tmp_path: Path) -> None:
+    replica.resolve(tmp_path / "out")
+    replica.contribute(model(4))
+    with pytest.raises(UsageError, match="holds another merged model"):
+        replica.resolve(tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="is no merged model"):
+        replica.resolve(tmp_path / "mine")
+    (tmp_path / "empty").mkdir()
+    assert verify_result(replica.resolve(tmp_path / "empty").folder)
 
 
 _SLOW = textwrap.dedent(

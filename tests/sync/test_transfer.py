@@ -15,7 +15,7 @@ from crdtmerge.keys import NodeId
 from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.manifest import Kind, Manifest, Tensor
 from crdtmerge.simulations.faults import wrong_blocks, wrong_metas
-from crdtmerge.sync import messages, meta, server
+from crdtmerge.sync import messages, meta, server, wants
 from crdtmerge.sync.config import Config
 from crdtmerge.sync.events import Call, Failure, Misbehaved, Output, Ready, StoreBlock
 from crdtmerge.sync.jobs import JOBS_MAX, STALLED_MS
@@ -197,6 +197,18 @@ def test_the_same_block_twice_in_a_model_is_asked_for_once() -> None:
     home.finish()
     assert home.ready
     assert sorted(blocks_asked(home).values()) == [1, 1]
+
+
+def test_a_block_that_comes_again_right_after_it_arrived_is_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wants, "WINDOW", 1)
+    manifest, (disk,) = copies({"w": b"o" * 3 * BLOCK_BYTES}, 1)
+    home = Home({ANN: disk})
+    home.want(manifest.digest)
+    home.finish()
+    assert home.ready
+    assert list(blocks_asked(home).values()) == [1]
 
 
 def test_eight_calls_are_under_way_with_one_source_and_thirty_two_in_all() -> None:

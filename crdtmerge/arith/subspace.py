@@ -1,0 +1,84 @@
+"""The largest singular values of a large matrix, by subspace iteration.
+
+    X ← orthonormal basis of Aᵀ·(orthonormal basis of A·X)
+
+from a matrix of random integers, a little wider than what is wanted, until the residuals say that the
+wanted vectors stand still. Where singular values hardly fall, that takes for ever: then, and for matrices so
+small that it does not pay, the whole decomposition is computed and cut.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from torch import Tensor
+
+from crdtmerge.arith import draw
+from crdtmerge.arith.fold import fold
+from crdtmerge.arith.product import exponent_of, finite, product, scaled
+from crdtmerge.arith.qr import qr
+from crdtmerge.arith.spectrum import cut
+from crdtmerge.arith.svd import SVD, svd, svd_product
+from crdtmerge.errors import ParameterError
+
+EXTRA: Final = 8
+"""Columns more than wanted."""
+
+CHECKS: Final = (4, 8, 16, 32)
+"""After how many iterations residuals are looked at."""
+
+RESIDUAL: Final = 2.0**-44
+"""Of the largest singular value, for |A·v - σ·u| of every wanted pair."""
+
+_WHOLE: Final = 4
+"""A matrix with a side shorter than this many times the columns is decomposed as a whole."""
+
+_KEY: Final = bytes(32)
+
+
+def svd_top(a: Tensor, k: int) -> SVD:
+    """Return the ``k`` largest singular values of [m, n] float64 and their vectors, or fewer.
+
+    Fewer, if the rank is less, or if the cut would go through a cluster: then it moves to its beginning.
+
+    Determinism: X₀ has the columns of the [n, k + 8] integers w - 2^31, w the words of the draw of 32 zero
+    bytes, row by row. A, scaled by a power of two to a maximum in [1/2, 1), is iterated: Y = qr(A·X).q, Z =
+    Aᵀ·Y, X = qr(Z).q. After 4, 8, 16 and 32 iterations the SVD of Y·Zᵀ (`svd_product`) is looked at; it is
+    the answer if √fold of the squared residuals of its first k pairs is at most 2^-44 · σ₁. If it never is,
+    or if min(m, n) < 4·(k + 8), `svd`.
+
+    Raises:
+        ParameterError: if ``a`` is no matrix or ``k`` negative.
+        NonFiniteError: if an element is not finite.
+    """
+    if a.ndim != 2 or k < 0:
+        raise ParameterError(f"the {k} largest singular values of shape {tuple(a.shape)}")
+    width = k + EXTRA
+    if min(a.shape) < _WHOLE * width:
+        return _first(svd(a), k)
+    exponent = exponent_of(a, (0, 1))
+    work = scaled(a, -exponent)
+    x = draw.words(_KEY, 0, a.shape[1] * width).reshape(a.shape[1], width).to(a.device) - 2.0**31
+    for iteration in range(1, CHECKS[-1] + 1):
+        y = qr(product(work, x)).q
+        z = product(work.mT, y)
+        if iteration in CHECKS:
+            found = svd_product(y, z.mT)
+            if _settled(work, _first(found, k)):
+                found = _first(found, k)
+                return found._replace(values=finite(scaled(found.values, exponent[0]), "a singular value"))
+        x = qr(z).q
+    return _first(svd(a), k)
+
+
+def _settled(a: Tensor, found: SVD) -> bool:
+    if not len(found.values):
+        return True
+    residual = product(a, found.v) - found.u * found.values
+    return bool((fold(residual * residual) <= (found.values[0] * RESIDUAL).square()).all())
+
+
+def _first(found: SVD, k: int) -> SVD:
+    """Return the first ``k`` of the values, cut where a cluster begins."""
+    kept = cut(found.values, k)
+    return SVD(found.u[:, :kept], found.values[:kept], found.v[:, :kept])
