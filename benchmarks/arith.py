@@ -28,6 +28,8 @@ TORCH = {
     DType.F32: torch.float32,
     DType.F16: torch.float16,
     DType.BF16: torch.bfloat16,
+    DType.F8_E4M3: torch.float8_e4m3fn,
+    DType.F8_E5M2: torch.float8_e5m2,
 }
 
 
@@ -61,6 +63,22 @@ def _exact_sum(x: Tensor) -> float:
     return total.result()
 
 
+def _exact_dot(x: Tensor, y: Tensor) -> float:
+    total = arith.ExactDot()
+    for tile, start in _tiles(x):
+        total.feed(tile, y[start : start + TILE])
+    return total.result()
+
+
+def _rank(x: Tensor, rank: int) -> float:
+    selection = arith.RankSelection(rank, len(x))
+    while True:
+        for tile, _ in _tiles(x):
+            selection.feed(tile)
+        if selection.finish():
+            return selection.value
+
+
 def _select(x: Tensor, k: int) -> arith.Cut:
     selection = arith.TopSelection(k, len(x))
     while True:
@@ -81,7 +99,7 @@ def _to_float64(tile: Tensor) -> Tensor:
 def _cast(tile: Tensor, dtype: torch.dtype) -> bytes:
     """Return what a cast in one step would store; rounded twice on some machines for the half types."""
     cast = tile.to(dtype, copy=True)
-    return (cast.view(torch.int16) if dtype.itemsize == 2 else cast).numpy().tobytes()
+    return cast.view(torch.uint8).numpy().tobytes()
 
 
 def _race(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> tuple[float, float]:
@@ -110,6 +128,8 @@ def main() -> None:
 
     x_tiles = [tile for tile, _ in _tiles(x)]
     y_tiles = [tile for tile, _ in _tiles(y)]
+    positive = [tile + 2.0**-33 for tile in y_tiles]
+    rows = [tile.reshape(-1, 64) for tile in x_tiles]
     starts = range(0, n, TILE)
     third, fifth = Fraction(1, 3), Fraction(1, 5)
     w = 1 / 3
@@ -126,6 +146,37 @@ def main() -> None:
             "top 20 % of bf16 values | torch.kthvalue",
             lambda: _select(coarse, n // 5),
             lambda: coarse.abs().kthvalue(n - n // 5),
+        ),
+        ("exact dot | torch.dot", lambda: _exact_dot(x, y), lambda: torch.dot(x, y).item()),
+        ("variance | torch.var", lambda: arith.variance(x), lambda: x.var(correction=0).item()),
+        (
+            "cosine | torch",
+            lambda: arith.cosine(x, y),
+            lambda: torch.nn.functional.cosine_similarity(x, y, dim=0),
+        ),
+        ("rank in a stream | torch.kthvalue", lambda: _rank(x, n // 3), lambda: x.kthvalue(n // 3 + 1)),
+        (
+            "medians of rows of 8 | torch.median",
+            lambda: arith.median_rows(x.reshape(-1, 8)),
+            lambda: x.reshape(-1, 8).median(-1),
+        ),
+        ("exp | torch.exp", lambda: _each(arith.exp, x_tiles), lambda: _each(torch.exp, x_tiles)),
+        ("log | torch.log", lambda: _each(arith.log, positive), lambda: _each(torch.log, positive)),
+        ("tanh | torch.tanh", lambda: _each(arith.tanh, x_tiles), lambda: _each(torch.tanh, x_tiles)),
+        (
+            "softmax of rows of 64 | torch.softmax",
+            lambda: _each(arith.softmax, rows),
+            lambda: _each(lambda t: torch.softmax(t, -1), rows),
+        ),
+        (
+            "normal draws | torch.randn",
+            lambda: _each(lambda start: arith.draw.normal(key, start, TILE), starts),
+            lambda: _each(lambda _: torch.randn(TILE, dtype=torch.float64), starts),
+        ),
+        (
+            "permutation | torch.randperm",
+            lambda: arith.draw.permutation(key, n),
+            lambda: torch.randperm(n),
         ),
         (
             "weighted sum of 4 | torch expression",

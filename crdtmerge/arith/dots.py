@@ -27,7 +27,7 @@ from crdtmerge.arith.exact import ExactSum
 from crdtmerge.arith.scalar import nearest
 from crdtmerge.errors import NonFiniteError, ParameterError
 
-_TILE: Final = 1 << 16
+_TILE: Final = 1 << 14
 """Elements worked on together, so that what is made from them stays in the cache."""
 
 _CUT: Final = float((1 << 27) + 1)
@@ -251,9 +251,11 @@ def _bands(x: Tensor) -> dict[int, Tensor]:
     largest = magnitudes.amax().item()
     if not math.isfinite(largest):
         raise NonFiniteError("a dot product was fed a value that is not finite")
+    if largest < _EDGE and magnitudes.amin().item() >= 1.0 / _EDGE:
+        return {0: x}
     small = x * (magnitudes < 1.0 / _EDGE).double()
     large = x * (magnitudes >= _EDGE).double()
-    # Most tiles have the middle band only. Zeros are small, and belong to no band.
+    # Zeros are small, and belong to no band.
     bands = {0: x - small - large} if largest >= 1.0 / _EDGE else {}
     if torch.count_nonzero(small):
         bands[-_BAND] = small * 2.0**_BAND

@@ -28,6 +28,9 @@ _MAGNITUDE: Final = (1 << 63) - 1
 _FRACTION_BITS: Final = 52
 _BIAS: Final = 1023
 
+_CHUNK: Final = 1 << 14
+"""Elements worked on together, so that what is made from them stays in the cache."""
+
 
 @dataclass(frozen=True)
 class Eighth:
@@ -63,6 +66,12 @@ class Eighth:
 
     def encode(self, values: Tensor) -> Tensor:
         """Return the patterns nearest to [n] float64, ties to even, as [n] uint8; 255 where none is near."""
+        patterns = torch.empty(len(values), dtype=torch.uint8, device=values.device)
+        for start in range(0, len(values), _CHUNK):
+            patterns[start : start + _CHUNK] = self._encode(values[start : start + _CHUNK])
+        return patterns
+
+    def _encode(self, values: Tensor) -> Tensor:
         bits = values.contiguous().view(torch.int64)
         sizes = bits & _MAGNITUDE
         cut = _FRACTION_BITS - self.fraction
@@ -74,7 +83,7 @@ class Eighth:
         steps = values.abs().clamp_(0.0, least_normal).mul_(math.ldexp(1.0, self.bias - 1 + self.fraction))
         patterns = torch.where(values.abs() < least_normal, steps.round_().to(torch.int64), patterns)
         signed = patterns | (bits >> 63 & 1) << 7
-        return torch.where(patterns < self.beyond, signed, 0xFF).to(torch.uint8)
+        return torch.where(patterns < self.beyond, signed, 0xFF)
 
 
 EIGHTHS: Final = {

@@ -26,8 +26,8 @@ from crdtmerge.errors import ParameterError
 CONVERGED: Final = 2.0**-52
 """Elements beside the diagonal up to this share of its largest one are rounding errors."""
 
-SWEEPS_MAX: Final = 60
-"""Matrices of order 96 take 6 to 10."""
+SWEEPS_MAX: Final = 200
+"""Six to ten are the rule; multiple eigenvalues take some dozens, for within them angles are arbitrary."""
 
 _NEGLIGIBLE: Final = 2.0**-500
 """Elements up to this are not rotated away: their squares vanish."""

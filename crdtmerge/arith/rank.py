@@ -61,20 +61,20 @@ class RankSelection:
         if self._value is not None:
             return
         if self._search is not None:
-            side = values[(values < 0.0) == self._wants_negative]
-            self._search.feed(side, self._seen)
+            array = values.cpu().numpy()
+            side = array[array < 0.0 if self._wants_negative else array >= 0.0]
+            self._search.feed(torch.from_numpy(side), self._seen)
             self._seen += len(side)
             return
         self._seen += len(values)
         if self._kept is not None:
             self._kept.append(values.clone())
             return
-        negative, others = values[values < 0.0], values[values >= 0.0]
+        array = values.cpu().numpy()
+        negative, others = array[array < 0.0], array[array >= 0.0]
         self._negative += len(negative)
-        if len(negative):
-            self._below = max(self._below, negative.amax().item())
-        if len(others):
-            self._above = min(self._above, others.amin().item() + 0.0)
+        self._below = max(self._below, float(negative.max(initial=-math.inf)))
+        self._above = min(self._above, float(others.min(initial=math.inf)) + 0.0)
 
     def finish(self) -> bool:
         """End a pass; True when the element is known.

@@ -75,7 +75,8 @@ def _settled(a: Tensor, found: SVD) -> bool:
     if not len(found.values):
         return True
     residual = product(a, found.v) - found.u * found.values
-    return bool((fold(residual * residual) <= (found.values[0] * RESIDUAL).square()).all())
+    allowed = found.values[0] * RESIDUAL
+    return bool((fold(residual * residual) <= allowed * allowed).all())
 
 
 def _first(found: SVD, k: int) -> SVD:

@@ -26,7 +26,7 @@ from crdtmerge.resolve import (
     Progress,
     Result,
     admit,
-    check_finite,
+    check_values,
     execute,
     plan,
     publish,
@@ -94,7 +94,7 @@ class Replica(Ledger):
         store, signer = open_home(home, key, create=True)
         chosen = pin(recipe or Recipe("weight_average"))
         manifest = take(store, base, kind=Kind.BASE, base=None, reference=reference, progress=progress)
-        check_finite(store, manifest)
+        check_values(store, manifest)
         genesis = Operation.sign(
             signer,
             Genesis(

@@ -11,7 +11,7 @@ from crdtmerge.errors import LimitError, MalformedError, NonFiniteError, NotYetE
 from crdtmerge.manifest import Manifest
 from crdtmerge.op import Policy
 from crdtmerge.recipe import Selection
-from crdtmerge.resolve import check_finite, check_schema
+from crdtmerge.resolve import check_schema, check_values
 from crdtmerge.store import Store
 from crdtmerge.visible import View
 
@@ -85,7 +85,7 @@ def _judge(store: Store, manifest: Manifest, base: Manifest, policy: Policy) -> 
         if manifest.base != base.digest:
             raise ShapeMismatchError("it names another base than the federation's")
         check_schema(manifest, base)
-        check_finite(store, manifest)
+        check_values(store, manifest, base=base)
     except (LimitError, MalformedError, NonFiniteError, ShapeMismatchError) as error:
         return str(error)
     return ADMITTED

@@ -9,7 +9,7 @@ Nothing here knows peers, operations or time. The result is a function of the pl
 of threads and the machine have no influence on any bit.
 """
 
-from .admission import Progress, check_finite, check_schema, cosine_to_base
+from .admission import Progress, check_schema, check_values, cosine_to_base
 from .merging import Model, admit, merge, publish, reader_within, take
 from .plan import Plan, plan
 from .result import Result
@@ -28,8 +28,8 @@ __all__ = [
     "Progress",
     "Result",
     "admit",
-    "check_finite",
     "check_schema",
+    "check_values",
     "cosine_to_base",
     "execute",
     "merge",

@@ -1,9 +1,9 @@
 """What a contribution must be to count: checks that name the tensor at fault.
 
 Two of them every replica repeats on what peers bring, since their answer is a function of content alone:
-the tensors fit the federation's schema, and every floating value is finite. A contribution that fails is
-left out by every replica alike, so one bad peer blocks nobody. The author meets the same checks, and
-stricter ones, before anything is signed.
+the tensors fit the federation's schema, and every floating value is finite and of bounded magnitude. A
+contribution that fails is left out by every replica alike, so one bad peer blocks nobody. The author meets
+the same checks, and stricter ones, before anything is signed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from crdtmerge import arith
-from crdtmerge.errors import NonFiniteError, ShapeMismatchError
+from crdtmerge.errors import LimitError, NonFiniteError, ShapeMismatchError
 from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.manifest import Kind, Manifest, Tensor
 from crdtmerge.store import Store
@@ -23,6 +23,14 @@ Progress = Callable[[int], None]
 
 RELATED_COSINE_MIN: Final = 0.5
 """CHGNet's fine-tune has 0.98 to its base; releases of one network trained apart have 0.2 and less."""
+
+MAGNITUDE_MAX: Final = 2.0**64
+"""No weight is this large; 2^32 contributions of it still sum to a finite float32 after averaging."""
+
+FACTOR_MAX: Final = 2.0**40
+"""Of an element of a low-rank factor: products over any rank, times the scale, stay finite in float32."""
+
+_SCALE_MAX: Final = 1 << 20
 
 _NAMED: Final = 3
 
@@ -84,28 +92,52 @@ def _lora_faults(manifest: Manifest, wanted: dict[str, Tensor]) -> Iterator[tupl
             yield factor.target, f"{factor.target} has factors that are not floating point"
 
 
-def check_finite(store: Store, manifest: Manifest, *, progress: Progress | None = None) -> None:
-    """Check that every floating value of a contribution is finite, a block at a time.
+def check_values(
+    store: Store, manifest: Manifest, *, base: Manifest | None = None, progress: Progress | None = None
+) -> None:
+    """Check that every floating value is finite and of bounded magnitude, a block at a time.
+
+    The bounds keep one member from making everybody's sums overflow. What a contribution has in common
+    with the base is not asked about: some models mark what they mask by the largest number there is.
+
+    Args:
+        store: holds the content.
+        manifest: a contribution, or the base itself.
+        base: what a contribution is compared with; without it only finiteness is checked.
+        progress: called with bytes read.
 
     Raises:
         NonFiniteError: naming the first offending tensor and element.
+        LimitError: if low-rank factors have an absurd scale.
         NotYetError: if content is missing.
     """
+    for factor in manifest.factors:
+        numerator, denominator = factor.scale
+        if abs(numerator) > denominator * _SCALE_MAX:
+            raise LimitError(f"{factor.target} has factors with a scale of more than {_SCALE_MAX}")
+    known = {} if base is None else {tensor.name: tensor.root for tensor in base.tensors}
+    largest = FACTOR_MAX if manifest.kind is Kind.LORA else MAGNITUDE_MAX
     for tensor in manifest.tensors:
-        if not tensor.dtype.floating:
-            continue
-        for begin in range(0, tensor.bytes, BLOCK_BYTES):
-            raw = store.read(tensor, begin, min(begin + BLOCK_BYTES, tensor.bytes))
-            index = arith.non_finite(raw, tensor.dtype)
-            if index is not None:
-                raise NonFiniteError(
-                    f"{tensor.name} holds NaN or infinity at flat index "
-                    f"{begin // tensor.dtype.itemsize + index}. A merge would spread it to everyone: "
-                    "contribute a checkpoint from before training diverged.",
-                    tensor.name,
-                )
-            if progress is not None:
-                progress(len(raw))
+        if tensor.dtype.floating:
+            unbound = base is None or known.get(tensor.name) == tensor.root
+            _check_tensor(store, tensor, None if unbound else largest, progress)
+
+
+def _check_tensor(store: Store, tensor: Tensor, bound: float | None, progress: Progress | None) -> None:
+    for begin in range(0, tensor.bytes, BLOCK_BYTES):
+        raw = store.read(tensor, begin, min(begin + BLOCK_BYTES, tensor.bytes))
+        index = arith.non_finite(raw, tensor.dtype, bound=bound)
+        if index is not None:
+            size = tensor.dtype.itemsize
+            value = arith.decode(raw[index * size : (index + 1) * size], tensor.dtype).item()
+            what = f"{value:g}, more than any weight," if math.isfinite(value) else "NaN or infinity"
+            raise NonFiniteError(
+                f"{tensor.name} holds {what} at flat index {begin // size + index}. A merge would spread it to "
+                "everyone: contribute a checkpoint from before training diverged.",
+                tensor.name,
+            )
+        if progress is not None:
+            progress(len(raw))
 
 
 def cosine_to_base(store: Store, manifest: Manifest, base: Manifest) -> float:

@@ -15,7 +15,7 @@ from crdtmerge.merkle import MerkleSet
 from crdtmerge.recipe import Given, Recipe
 from crdtmerge.store import Reader, Store, ingest_file, ingest_tensors
 
-from .admission import RELATED_COSINE_MIN, Progress, check_finite, check_schema, cosine_to_base
+from .admission import RELATED_COSINE_MIN, Progress, check_schema, check_values, cosine_to_base
 from .plan import Plan, plan
 from .result import Result
 from .sinks import FileSink, MemorySink
@@ -157,7 +157,7 @@ def admit(
         ShapeMismatchError, NonFiniteError: naming the tensors at fault.
     """
     check_schema(manifest, reference, any_float=any_float)
-    check_finite(store, manifest, progress=progress)
+    check_values(store, manifest, base=reference, progress=progress)
     if unrelated and manifest.kind is Kind.FULL:
         cosine = cosine_to_base(store, manifest, reference)
         if cosine < RELATED_COSINE_MIN:

@@ -275,6 +275,20 @@ def test_a_bad_peer_blocks_nobody_and_every_replica_leaves_out_the_same() -> Non
     assert equal(alice.merged(), want)
 
 
+def test_absurd_magnitudes_are_left_out_and_what_the_base_has_too_is_not_asked_about() -> None:
+    huge = torch.full((4,), 3e38)
+    alice = Replica.create(
+        base={"mask": huge, "w": torch.zeros(4)}, recipe=Recipe("task_arithmetic", scale=1)
+    )
+    alice.contribute({"mask": huge, "w": torch.ones(4)})
+    with pytest.raises(NonFiniteError, match=r"w holds 1e\+30, more than any weight, at flat index 0"):
+        alice.contribute({"mask": huge, "w": torch.full((4,), 1e30)})
+    _announce_without_checks(alice, {"mask": huge, "w": torch.full((4,), 3e38)})
+    _announce_without_checks(alice, {"mask": huge, "w": torch.full((4,), -3e38)})
+    assert len(alice.plan().excluded) == 2
+    assert alice.merged()["w"].equal(torch.ones(4))
+
+
 def _announce_without_checks(replica: Replica, state: State) -> None:
     from crdtmerge.manifest import Kind
     from crdtmerge.resolve import take
