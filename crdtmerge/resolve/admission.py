@@ -132,8 +132,8 @@ def _check_tensor(store: Store, tensor: Tensor, bound: float | None, progress: P
             value = arith.decode(raw[index * size : (index + 1) * size], tensor.dtype).item()
             what = f"{value:g}, more than any weight," if math.isfinite(value) else "NaN or infinity"
             raise NonFiniteError(
-                f"{tensor.name} holds {what} at flat index {begin // size + index}. A merge would spread it to "
-                "everyone: contribute a checkpoint from before training diverged.",
+                f"{tensor.name} holds {what} at flat index {begin // size + index}. A merge would spread "
+                "it to everyone: contribute a checkpoint from before training diverged.",
                 tensor.name,
             )
         if progress is not None:
