@@ -156,18 +156,16 @@ def judge(ops: OpSet) -> tuple[Authority, Bans]:
         placed = {key: bans.standing(key, level, role) for key, role in admitted.items()}
         standings |= placed
         admitted = {}
-        for key, standing in placed.items():
-            for operation in own(ops, key):
-                if standing.role is not Role.ADMIN or not standing.honours(operation.id):
-                    continue
-                bans.hear(operation, level)
-                body = operation.body
-                if (
-                    isinstance(body, Admit)
-                    and body.key not in standings
-                    and admitted.get(body.key) is not Role.ADMIN
-                ):
-                    admitted[body.key] = body.role
+        admins = [key for key, standing in placed.items() if standing.role is Role.ADMIN]
+        for operation in (said for key in admins for said in own(ops, key) if placed[key].honours(said.id)):
+            bans.hear(operation, level)
+            body = operation.body
+            if (
+                isinstance(body, Admit)
+                and body.key not in standings
+                and admitted.get(body.key) is not Role.ADMIN
+            ):
+                admitted[body.key] = body.role
         level += 1
     return Authority(MerkleMap(standings)), bans
 

@@ -18,8 +18,8 @@ Why not a Merkle tree over the sorted list: docs/adr/0002-patricia-trie.md.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from itertools import pairwise
 from typing import Final, Generic, Self, TypeAlias, TypeVar
 
 from crdtmerge.digest import DIGEST_BYTES, Digest
@@ -115,7 +115,7 @@ class MerkleMap(_Trie[K, V], Mapping[K, V]):
 
     def __init__(self, items: Mapping[K, V] | None = None) -> None:
         leaves = [_Leaf(key, items[key]) for key in sorted(items)] if items else []
-        self._top, self._count = _build(leaves, 0, len(leaves)), len(leaves)
+        self._top, self._count = _build(leaves), len(leaves)
 
     def set(self, key: K, value: V) -> MerkleMap[K, V]:
         """Return the map in which ``key`` has ``value``."""
@@ -220,15 +220,21 @@ def _find(top: _Node[K, V] | None, key: bytes) -> _Leaf[K, V] | None:
     return leaf if leaf.key == key else None
 
 
-def _build(leaves: list[_Leaf[K, V]], start: int, stop: int) -> _Node[K, V] | None:
-    """Return the trie over the ascending ``leaves[start:stop]``."""
-    if stop - start <= 1:
-        return leaves[start] if start < stop else None
-    bit = _first_difference(leaves[start].key, leaves[stop - 1].key)
-    middle = bisect_left(leaves, 1, start, stop, key=lambda leaf: bit_of(leaf.key, bit))
-    left, right = _build(leaves, start, middle), _build(leaves, middle, stop)
-    assert left is not None and right is not None  # noqa: S101, PT018 - the first and last key differ here
-    return _Branch(bit, left, right)
+def _build(leaves: list[_Leaf[K, V]]) -> _Node[K, V] | None:
+    """Return the trie over ascending leaves, in one pass."""
+    if not leaves:
+        return None
+    node: _Node[K, V] = leaves[0]
+    unfinished: list[tuple[int, _Node[K, V]]] = []  # bits and left sides of the branches above, top down
+    for before, leaf in pairwise(leaves):
+        bit = _first_difference(before.key, leaf.key)
+        while unfinished and unfinished[-1][0] > bit:
+            node = _Branch(*unfinished.pop(), node)
+        unfinished.append((bit, node))
+        node = leaf
+    while unfinished:
+        node = _Branch(*unfinished.pop(), node)
+    return node
 
 
 def _with(top: _Node[K, V] | None, leaf: _Leaf[K, V]) -> tuple[_Node[K, V], bool]:

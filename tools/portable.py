@@ -13,6 +13,7 @@ A line that is right in spite of its looks says why: ``count = flags.sum()  # po
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,7 @@ _STORAGE: Final = _words("""
 
 _TORCH_NAMES: Final = _words("""
     Tensor Size dtype strided no_grad inference_mode set_num_threads get_num_threads
-    uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64
+    uint8 int8 int16 int32 int64 float8_e4m3fn float8_e5m2 float16 bfloat16 float32 float64
     """)
 
 METHODS: Final = _ELEMENTWISE | _STORAGE
@@ -190,9 +191,9 @@ class _Visitor(ast.NodeVisitor):
         if "alpha" in keywords:
             self._report(node, f"{name}(alpha=…)", "alpha")
         if name in ("to", "type") and any(
-            ast.unparse(a)[-7:] == "float16" for a in [*node.args, *keywords.values()]
+            re.search(r"\.(bfloat16|float16|float8_\w+)$", ast.unparse(a)) for a in [*node.args, *keywords.values()]
         ):
-            self._report(node, f"{name}(float16)", "half")
+            self._report(node, f"{name}() to a short type", "half")
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
         self._operator(node, node.op, node.left, node.right)

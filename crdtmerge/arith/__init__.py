@@ -16,7 +16,7 @@ It knows nothing of models, files or peers.
 
 from torch import Tensor
 
-from crdtmerge.arith import draw, environment, scalar
+from crdtmerge.arith import draw, environment, linear, scalar
 from crdtmerge.arith.convert import decode, encode, non_finite
 from crdtmerge.arith.dots import (
     Cosine,
@@ -81,6 +81,7 @@ __all__ = [
     "keep_mask",
     "kth_magnitude",
     "lane_sum",
+    "linear",
     "log",
     "masked",
     "maximum",

@@ -3,8 +3,8 @@
     A = Q·R,   RᵀR = V·Λ·Vᵀ,   W = R·V
 
 The columns of W are almost orthogonal, but for those of small singular values, which squaring has drowned
-in rounding errors. One-sided rotations (Hestenes 1958; seats as in `jacobi`) finish the work, mostly in one
-or two sweeps, and in the precision of A.
+in rounding errors. Where the angles that are missing are tiny, one product turns all columns at once; else
+one-sided rotations (Hestenes 1958; seats as in `jacobi`) do. Both work in the precision of A.
 
 Only singular values above 1e-10 of the largest are returned, with their vectors: what is below is noise, and
 its vectors would be invented. Values descend. Signs are those of `signs` for U; V's follow. As with
@@ -30,6 +30,9 @@ from crdtmerge.errors import ParameterError
 ORTHOGONAL: Final = 2.0**-50
 """Cosine of two columns that are orthogonal to rounding."""
 
+SMALL: Final = 2.0**-26
+"""Angles up to this one add up: what their squares would change is a rounding error."""
+
 _FLOOR: Final = 2.0**-36
 """Columns below this share of the longest are noise, and are cut by rank in the end."""
 
@@ -51,10 +54,12 @@ class SVD(NamedTuple):
 def svd(a: Tensor) -> SVD:
     """Return the singular values of [m, n] float64 above 1e-10 of the largest, and their vectors.
 
-    Determinism: a wide matrix is transposed; scaled by a power of two to a maximum in [1/2, 1); `qr`; W =
-    R·V with the eigenvectors of gram(Rᵀ) by descending value. Before each sweep, G = gram(Wᵀ): done if
-    |Gᵢⱼ| <= 2^-50 · |wᵢ|·max(|wⱼ|, 2^-36·|w|max) for all |wᵢ| >= |wⱼ| with |wᵢ| > 2^-36·|w|max. Singular
-    values are √Gᵢᵢ, sorted stably. U = Q·(W / values) and V are made `orthonormal`.
+    Determinism: a wide matrix is transposed; scaled by a power of two to a maximum in [1/2, 1); `qr`; W = R·V
+    with the eigenvectors of gram(Rᵀ), last first. Before each sweep, G = gram(Wᵀ): done if |Gᵢⱼ| <= 2^-50 ·
+    |wᵢ| · max(|wⱼ|, 2^-36·|w|max) for all |wᵢ| >= |wⱼ| with |wᵢ| > 2^-36·|w|max. If the others have
+    |Gᵢⱼ| <= 2^-26 · |Gⱼⱼ - Gᵢᵢ|, W and V are multiplied by I + X with Xᵢⱼ = Gᵢⱼ / (Gⱼⱼ - Gᵢᵢ) for these; else
+    they are turned by a sweep of rotations.
+    Singular values are √Gᵢᵢ, sorted stably. U = Q·(W / values) and V are made `orthonormal`.
 
     Raises:
         ParameterError: if ``a`` is no matrix.
@@ -114,8 +119,15 @@ def _orthogonalized(w: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         dots = gram(w.mT)
         lengths = sqrt(dots.diagonal().contiguous())
         floor = lengths.amax() * _FLOOR
-        if not _oblique(dots, lengths[:, None], lengths[None, :], floor).triu(1).any():
+        oblique = _oblique(dots, lengths[:, None], lengths[None, :], floor)
+        oblique.diagonal().fill_(value=False)
+        if not oblique.any():
             return w[:, :columns], v[:, :columns], lengths[:columns]
+        gaps = dots.diagonal()[None, :] - dots.diagonal()[:, None]
+        if not (oblique & (dots.abs() > gaps.abs() * SMALL)).any():
+            x = torch.where(oblique, dots, 0.0) / torch.where(oblique, gaps, 1.0)
+            w, v = w + product(w, x), v + product(v, x)
+            continue
         for _ in range(w.shape[1] - 1):
             w, v = _round(w, v, floor)
             w, v = w[:, seats], v[:, seats]

@@ -47,7 +47,7 @@ def results(shift: int) -> Iterator[tuple[str, Tensor]]:
     a, b = numbers(0, shift, 45, 2100), numbers(1, shift, 2100, 38)
     wide = numbers(2, shift, 20, 45)
     square = numbers(3, shift, 45, 45)
-    positive = gram(numbers(4, shift, 90, 95))
+    positive = gram(numbers(4, shift, 70, 75))
     fading = torch.tensor([2.0**-j for j in range(45)], dtype=torch.float64)
     for slices in Slices:
         yield f"product {slices.name}", product(a, b, slices)

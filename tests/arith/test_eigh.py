@@ -54,10 +54,15 @@ STRUCTURED = {
     "identity": torch.eye(50),
     "zeros": torch.zeros(20, 20),
     "diagonal": torch.diag(torch.tensor([3.0, -1.0, 2.0])),
-    "second difference": 2 * torch.eye(40) - torch.ones(40, 40).triu(1).tril(1) - torch.ones(40, 40).triu(-1).tril(-1),
-    "Wilkinson": torch.diag((steps(41) - 21).abs().float()) + torch.ones(41, 41).triu(-1).tril(1) - torch.eye(41),
+    "second difference": 2 * torch.eye(40)
+    - torch.ones(40, 40).triu(1).tril(1)
+    - torch.ones(40, 40).triu(-1).tril(-1),
+    "Wilkinson": torch.diag((steps(41) - 21).abs().float())
+    + torch.ones(41, 41).triu(-1).tril(1)
+    - torch.eye(41),
     "Hadamard": torch.tensor([[1.0 - 2.0 * ((i & j).bit_count() % 2) for j in range(32)] for i in range(32)]),
-    "arrow": torch.eye(35) + torch.nn.functional.pad(torch.ones(34, 1), (0, 34, 1, 0))
+    "arrow": torch.eye(35)
+    + torch.nn.functional.pad(torch.ones(34, 1), (0, 34, 1, 0))
     + torch.nn.functional.pad(torch.ones(1, 34), (1, 0, 0, 34)),
 }
 
@@ -152,7 +157,7 @@ def test_signs_follow_the_first_of_the_largest_elements() -> None:
 
 def test_clusters_hold_what_is_not_told_apart_and_no_cut_goes_through() -> None:
     values = torch.tensor([4.0, 4.0 - 1e-10, 2.0, 1.0, 1.0], dtype=torch.float64)
-    assert clusters(values) == [range(0, 2), range(2, 3), range(3, 5)]
+    assert clusters(values) == [range(2), range(2, 3), range(3, 5)]
     assert [cut(values, k) for k in range(6)] == [0, 0, 2, 3, 3, 5]
     assert clusters(values[:0]) == []
     assert rank(torch.tensor([1.0, 1.1e-10, 1e-10, 0.0], dtype=torch.float64)) == 2

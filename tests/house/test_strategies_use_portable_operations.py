@@ -80,6 +80,7 @@ PLANTED = {
     "y = x.half()": "encode",
     "y = x.to(torch.float16)": "encode",
     "y = x.to(dtype=torch.float16)": "encode",
+    "y = x.to(torch.float8_e5m2)": "encode",
     "torch.set_flush_denormal(True)": "tools/portable.py",
     "seed = hash(name)": "digest",
 }

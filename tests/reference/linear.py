@@ -136,6 +136,4 @@ def exact_product(a: Matrix, b: Matrix) -> list[list[Fraction]]:
     """A·B without rounding."""
     columns = [[Fraction(v) for v in column] for column in zip(*b, strict=True)]
     rows = [[Fraction(v) for v in row] for row in a]
-    return [
-        [sum((x * y for x, y in zip(r, c, strict=True)), Fraction(0)) for c in columns] for r in rows
-    ]
+    return [[sum((x * y for x, y in zip(r, c, strict=True)), Fraction(0)) for c in columns] for r in rows]
