@@ -34,7 +34,6 @@ class Domain(Enum):
     MODEL = "model"
     RESULT = "result"
     RECIPE = "recipe"
-    FILE = "file"
     PAYLOAD = "payload"
     SET = "set"
     SET_LEAF = "set leaf"
@@ -53,23 +52,6 @@ class Domain(Enum):
 
 
 _EMPTY: Final = {domain: blake3(derive_key_context=domain.context) for domain in Domain}
-
-
-class Hasher:
-    """A running digest of one domain."""
-
-    __slots__ = ("_state",)
-
-    def __init__(self, domain: Domain) -> None:
-        self._state = _EMPTY[domain].copy()
-
-    def update(self, data: Readable) -> None:
-        """Append ``data``."""
-        self._state.update(data)
-
-    def digest(self) -> Digest:
-        """Return the digest of what was appended so far."""
-        return Digest(self._state.digest())
 
 
 def digest(domain: Domain, *parts: Readable) -> Digest:

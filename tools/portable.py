@@ -191,7 +191,7 @@ class _Visitor(ast.NodeVisitor):
         if "alpha" in keywords:
             self._report(node, f"{name}(alpha=…)", "alpha")
         if name in ("to", "type") and any(
-            re.search(r"\.(bfloat16|float16|float8_\w+)$", ast.unparse(a)) for a in [*node.args, *keywords.values()]
+            re.search(r"(float16|float8_\w+)$", ast.unparse(a)) for a in [*node.args, *keywords.values()]
         ):
             self._report(node, f"{name}() to a short type", "half")
 
