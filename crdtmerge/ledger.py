@@ -17,15 +17,15 @@ from typing import Final, Self
 from crdtmerge import ambient
 from crdtmerge.authority import Authority
 from crdtmerge.digest import Digest
-from crdtmerge.errors import MalformedError, PermissionDeniedError, UsageError
-from crdtmerge.keys import KEY_BYTES, NodeId, SigningKey
+from crdtmerge.errors import MalformedError, NotYetError, PermissionDeniedError, UsageError
+from crdtmerge.home import open_home
+from crdtmerge.keys import NodeId, SigningKey
 from crdtmerge.manifest import Manifest
 from crdtmerge.merkle import Proof
-from crdtmerge.op import Admit, Ban, Block, Body, Genesis, Operation, Retract, Role, Unban
+from crdtmerge.op import Admit, Ban, Block, Body, Operation, Retract, Role, Unban
 from crdtmerge.opset import OpSet
 from crdtmerge.recipe import Recipe
 from crdtmerge.store import Store
-from crdtmerge.store.secrets import IDENTITY, create_secret
 from crdtmerge.visible import LiveView, View
 
 FEDERATION: Final = "federation"
@@ -45,6 +45,7 @@ class Status:
             that count.
         contributions: digests of the visible contributions, ascending.
         ready: those of them whose content is complete here.
+        base_ready: whether the base's content is.
         recipe: what the federation computes.
     """
 
@@ -57,6 +58,7 @@ class Status:
     state_root: Digest
     contributions: tuple[Digest, ...]
     ready: tuple[Digest, ...]
+    base_ready: bool
     recipe: Recipe
 
 
@@ -146,16 +148,34 @@ class Ledger:
         return self.view.root
 
     @property
+    def _base(self) -> Digest | None:
+        return self.operations.charter.base
+
+    @property
     def base(self) -> Manifest:
         """The base's manifest.
 
         Raises:
+            UsageError: if the federation has none.
             NotYetError: if it has not arrived.
         """
-        body = self.genesis.body
-        if not isinstance(body, Genesis) or body.base is None:
+        if self._base is None:
             raise UsageError("this federation has no base")
-        return self.store.manifest(body.base)
+        return self.store.manifest(self._base)
+
+    def whole_base(self) -> Manifest:
+        """Return the base's manifest once all of its content is here.
+
+        Raises:
+            UsageError, NotYetError: as `base`, and if content is missing.
+        """
+        if self._base is not None and not self.is_ready(self._base):
+            raise NotYetError(
+                "the federation's base has not arrived completely: run `crdtmerge serve` until "
+                "`crdtmerge status` shows it as ready",
+                [self._base],
+            )
+        return self.base
 
     def status(self) -> Status:
         """Return where this replica stands."""
@@ -171,6 +191,7 @@ class Ledger:
             state_root=view.state_root,
             contributions=self.visible,
             ready=tuple(digest for digest in self.visible if self.is_ready(digest)),
+            base_ready=self._base is None or self.is_ready(self._base),
             recipe=view.recipe,
         )
 
@@ -275,24 +296,3 @@ class Ledger:
         self.store.add_operations([operation.encoded])
         self._absorb([operation])
         return operation
-
-
-def open_home(home: Path | str | None, key: SigningKey | None, *, create: bool) -> tuple[Store, SigningKey]:
-    """Return the store and the identity of a folder; without one, a store in memory.
-
-    Args:
-        home: the folder.
-        key: the identity that it must have, or will have if it is new.
-        create: make what is not there.
-
-    Raises:
-        UsageError: if nothing is there, or another identity.
-    """
-    if home is None:
-        return Store.memory(), key or SigningKey(ambient.entropy(KEY_BYTES))
-    folder = Path(home)
-    if not create and not (folder / IDENTITY).exists():
-        raise UsageError(f"{folder} holds no replica: create one with `crdtmerge init`, or join a federation")
-    given = None if key is None else key.seed
-    seed = create_secret(folder / IDENTITY, given, lambda: ambient.entropy(KEY_BYTES))
-    return Store.open(folder), SigningKey(seed)

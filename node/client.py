@@ -25,7 +25,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2
 
 from crdtmerge.digest import Digest
-from crdtmerge.errors import CrdtMergeError, MalformedError, RejectedError
+from crdtmerge.errors import MalformedError, NotYetError, RejectedError
 from crdtmerge.keys import NodeId
 from crdtmerge.node import certificate, transport, wire
 from crdtmerge.node.address import Address, is_ip, is_local
@@ -38,7 +38,7 @@ CHANNELS_MAX: Final = 16
 REASON_CHARACTERS_MAX: Final = 200
 
 
-class CallError(CrdtMergeError):
+class CallError(NotYetError):
     """A call got no reply.
 
     Attributes:

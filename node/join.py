@@ -92,7 +92,9 @@ async def _introduce(
         reply = await client.call(inviter, hello)
     except CallError as error:
         if error.failure is not Failure.REFUSED:
-            raise
+            where = ", ".join(map(str, inviter.addresses))
+            reason = f"no answer from the inviter at {where}; is its node running (`crdtmerge serve`)?"
+            raise CallError(error.failure, f"{reason} {error}") from error
         expired = " (the ticket has expired)" if ticket.expires_ms <= ambient.now_ms() else ""
         raise PolicyError(f"the inviter refused{expired}: {error}") from error
     finally:

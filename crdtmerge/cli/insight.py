@@ -46,6 +46,7 @@ def status(home: Path, json_: bool) -> None:
             for digest in now.contributions
         ],
         "ready": len(now.ready),
+        "base_ready": now.base_ready,
     }
     show(
         json_,
@@ -55,6 +56,7 @@ def status(home: Path, json_: bool) -> None:
         f"recipe      {now.recipe.strategy} {dict(now.recipe.parameters) or ''}".rstrip(),
         f"root        {data['root']}",
         f"state root  {data['state_root']}",
+        f"base {'ready' if now.base_ready else 'not yet complete'}, "
         f"{len(now.ready)} of {len(now.contributions)} contributions ready",
         table(
             "contribution",

@@ -12,8 +12,9 @@ import torch
 from crdtmerge import ambient
 from crdtmerge.digest import Digest
 from crdtmerge.errors import ParameterError, UsageError
+from crdtmerge.home import open_home
 from crdtmerge.keys import NodeId, SigningKey
-from crdtmerge.ledger import FEDERATION, Ledger, open_home
+from crdtmerge.ledger import FEDERATION, Ledger
 from crdtmerge.manifest import Factor, Kind
 from crdtmerge.op import Add, Genesis, Operation, Policy, SetRecipe
 from crdtmerge.rational import decimal
@@ -171,7 +172,7 @@ class Replica(Ledger):
             ShapeMismatchError, NonFiniteError: naming the tensors at fault.
         """
         self._require_member("contribute")
-        base = self.base
+        base = self.whole_base()
         described = dict(metadata or {})
         if label is not None:
             described["label"] = label
@@ -213,10 +214,9 @@ class Replica(Ledger):
         fresh = [operation for operation in other.operations if operation.id not in self.operations]
         self.store.add_operations(operation.encoded for operation in fresh)
         self._absorb(fresh)
-        body = self.genesis.body
         wanted = list(self.visible)
-        if isinstance(body, Genesis) and body.base is not None:
-            wanted.append(body.base)
+        if self._base is not None:
+            wanted.append(self._base)
         for digest in wanted:
             if not self.is_ready(digest) and other.store.has_manifest(digest):
                 copy_content(other.store, self.store, other.store.manifest(digest))

@@ -229,6 +229,20 @@ def test_content_that_has_not_arrived_is_named_before_any_work() -> None:
     assert caught.value.wanted == (digest,)
 
 
+def test_whoever_lacks_the_base_is_told_to_wait_for_it() -> None:
+    alice = Replica.create(base=model(0))
+    bob = Replica.follow(federation=alice)
+    alice.admit(bob.id)
+    bob.store.add_operations([operation.encoded for operation in alice.operations])
+    bob.refresh()
+    assert not bob.status().base_ready
+    with pytest.raises(NotYetError, match="base has not arrived completely"):
+        bob.contribute(model(1))
+    bob.join(alice)
+    assert bob.status().base_ready
+    bob.contribute(model(1))
+
+
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [
