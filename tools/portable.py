@@ -79,7 +79,7 @@ _INSTEAD: Final = {
     "crdtmerge.arith.lane_sum, ExactSum, or weighted_sum over contributions": """
         sum mean prod var std var_mean std_mean cumsum cumprod nansum nanmean trapz sumprod average""",
     "crdtmerge.arith.dot, squared_norm or LaneGram": "dot vdot inner norm vector_norm dist cdist hypot",
-    "dot products by crdtmerge.arith.LaneGram, or an exact matrix product": """
+    "crdtmerge.arith.linear.product or gram, dot products by crdtmerge.arith.LaneGram": """
         matmul mm bmm mv addmm addmv addbmm baddbmm einsum tensordot outer ger kron multi_dot @""",
     "crdtmerge.arith.sqrt": "sqrt rsqrt",
     "crdtmerge.arith.scalar, which rounds correctly": """
@@ -91,7 +91,7 @@ _INSTEAD: Final = {
         rand randn randint randperm rand_like randn_like bernoulli multinomial normal uniform dropout random
         manual_seed Generator seed exponential choice shuffle permutation secrets""",
     "x + y * c: two operations, two roundings": "alpha addcmul addcdiv lerp fma",
-    "nothing yet: a decomposition must be built on crdtmerge.arith": """
+    "crdtmerge.arith.linear: cholesky, solve_positive, qr, eigh, svd, svd_top, polar, sylvester": """
         svd svdvals eig eigh eigvals eigvalsh qr cholesky solve lstsq inv inverse pinv det slogdet linalg
         fft lu matrix_power matrix_exp matrix_rank""",
     "stable=True, or only .values": " ".join(_ORDERED),

@@ -81,10 +81,12 @@ def execute(
         progress: called with the number of merged elements times contributions, surveys included.
 
     Raises:
+        EnvironmentRefusedError: if this thread does not compute as IEEE 754 says.
         ParameterError: if one tensor does not fit the budget and its strategy needs it whole.
         NonFiniteError: if a merged value does not fit its dtype.
         NotYetError, CorruptBlockError: if content vanished or rotted since the plan was made.
     """
+    arith.environment.check()  # surveys run on this thread, and the workers take its mode over
     width = _tile_elements(plan, budget_bytes, threads)
     for assignment in plan.assignments:
         survey = _survey(plan, reader, assignment, width, threads, progress)

@@ -1,20 +1,18 @@
-"""Runs every operation of crdtmerge.arith on the same numbers and prints a digest of each result.
-
-    python tests/arith/every_operation.py SHIFT
+"""Every operation of crdtmerge.arith on the same numbers; its matrices are in every_linear_operation.
 
 SHIFT moves the numbers in memory and cuts the streams into other tiles; nothing may depend on it, nor on
-what the environment says about instruction sets and threads. Names that begin with ``naive`` are what
-torch offers for the same purpose, to show that the variants do differ.
+the device that holds the numbers, nor on what the environment says about instruction sets and threads.
+Names that begin with ``naive`` are what torch offers for the same purpose, to show that machines do differ.
+`tools/vectors.py` runs this.
 """
 
 from __future__ import annotations
 
-import json
 import struct
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
-from hashlib import sha256
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
 
 import torch
 
@@ -22,14 +20,20 @@ from crdtmerge import arith
 from crdtmerge.arith import Tensor, draw, scalar
 from crdtmerge.dtypes import DType
 
-N = 100_003
-KEY = bytes(range(32))
+N: Final = 100_003
+KEY: Final = bytes(range(32))
+
+Result: TypeAlias = "bytes | Tensor | float"
+Operation: TypeAlias = Callable[[], Result]
+_State = TypeVar("_State")
+
+FLOATING: Final = (DType.F64, DType.F32, DType.F16, DType.BF16, DType.F8_E4M3, DType.F8_E5M2)
 
 
-def numbers(stream: int, shift: int) -> Tensor:
+def numbers(stream: int, shift: int, device: str = "cpu") -> Tensor:
     """N bell-shaped numbers of 53 significant bits that begin ``shift`` elements into their storage."""
     uniform = [draw.words(KEY, (4 * stream + i) * N, N) - 2.0**31 for i in range(4)]
-    x = torch.empty(N + shift, dtype=torch.float64)[shift:]
+    x = torch.empty(N + shift, dtype=torch.float64, device=device)[shift:]
     return x.copy_((uniform[0] + uniform[1] + uniform[2] + uniform[3]) / (3 * 2.0**33))
 
 
@@ -40,51 +44,91 @@ def tiles(shift: int) -> Iterator[slice]:
         yield slice(start, min(start + size, N))
 
 
-def results(shift: int) -> Iterator[tuple[str, bytes | Tensor | float]]:
-    """Every operation's name and result."""
-    x, y, z = (numbers(stream, shift) for stream in range(3))
+def results(shift: int, device: str = "cpu") -> Iterator[tuple[str, Operation]]:
+    """Every operation's name, and what computes its result."""
+    x, y, z = (numbers(stream, shift, device) for stream in range(3))
     coarse = (x * 8.0).round() * 0.125
+    yield from _conversions(x, shift)
+    yield from _elementwise(x, y, z, coarse, shift)
+    yield from _sums(x, y, z, shift)
+    yield from _functions(x, shift)
+    yield from _ranks(x, coarse, shift)
+    yield from _draws(shift)
+    yield "naive sum", x.sum
+    yield "naive dot", lambda: torch.dot(x, y)
+    yield "naive sqrt", lambda: x.abs().sqrt()
+    yield "naive exp", x.exp
+    yield "naive add with alpha", lambda: torch.add(x, y, alpha=1 / 3)
 
-    for dtype in (DType.F64, DType.F32, DType.F16, DType.BF16, DType.F8_E4M3, DType.F8_E5M2):
-        raw = b"".join(arith.encode(x[tile] * 1e-5, dtype) for tile in tiles(shift))
-        yield f"encode {dtype.code}", raw
+
+def _conversions(x: Tensor, shift: int) -> Iterator[tuple[str, Operation]]:
+    for dtype in FLOATING:
+        raw = _encoded(x, dtype, shift)
         behind = memoryview(bytes(shift) + raw)[shift:]
-        yield f"decode {dtype.code}", arith.decode(behind, dtype)
-        yield f"non-finite {dtype.code}", float(arith.non_finite(behind, dtype) is None)
-        yield f"too large {dtype.code}", float(arith.non_finite(behind, dtype, bound=0.7e-5) or -1)
+        yield f"encode {dtype.code}", partial(_encoded, x, dtype, shift)
+        yield f"decode {dtype.code}", partial(arith.decode, behind, dtype)
+        yield f"non-finite {dtype.code}", partial(_fits, behind, dtype)
+        yield f"too large {dtype.code}", partial(_excess, behind, dtype)
 
+
+def _encoded(x: Tensor, dtype: DType, shift: int) -> bytes:
+    return b"".join(arith.encode(x[tile] * 1e-5, dtype) for tile in tiles(shift))
+
+
+def _fits(raw: memoryview, dtype: DType) -> float:
+    return float(arith.non_finite(raw, dtype) is None)
+
+
+def _excess(raw: memoryview, dtype: DType) -> float:
+    return float(arith.non_finite(raw, dtype, bound=0.7e-5) or -1)
+
+
+def _elementwise(
+    x: Tensor, y: Tensor, z: Tensor, coarse: Tensor, shift: int
+) -> Iterator[tuple[str, Operation]]:
     weights = [Fraction(1, 3), Fraction(1), Fraction(-22, 7)]
-    yield "weighted sum", torch.cat([arith.weighted_sum([x[t], y[t], z[t]], weights) for t in tiles(shift)])
-    yield "sqrt", arith.sqrt(x.abs())
-    yield "sign", arith.sign(coarse)
-    yield "positive zero", arith.positive_zero(-(coarse * 0.0))
-    yield "maximum", arith.maximum(coarse, -(coarse * 0.0))
-    yield "minimum", arith.minimum(coarse, -(coarse * 0.0))
-    yield "clamp", arith.clamp(x, -0.0, 0.5)
-    yield "masked", arith.masked(x, draw.keep_mask(KEY, 0, N, Fraction(1, 2)))
+    zeros = -(coarse * 0.0)
+    mask = draw.keep_mask(KEY, 0, N, Fraction(1, 2)).to(x.device)
+    yield (
+        "weighted sum",
+        lambda: torch.cat([arith.weighted_sum([x[t], y[t], z[t]], weights) for t in tiles(shift)]),
+    )
+    yield "sqrt", lambda: arith.sqrt(x.abs())
+    yield "sign", lambda: arith.sign(coarse)
+    yield "positive zero", lambda: arith.positive_zero(zeros)
+    yield "maximum", lambda: arith.maximum(coarse, zeros)
+    yield "minimum", lambda: arith.minimum(coarse, zeros)
+    yield "clamp", lambda: arith.clamp(x, -0.0, 0.5)
+    yield "masked", lambda: arith.masked(x, mask)
 
-    sums, gram, exact = arith.LaneSum(), arith.LaneGram(3), arith.ExactSum()
+
+def _sums(x: Tensor, y: Tensor, z: Tensor, shift: int) -> Iterator[tuple[str, Operation]]:
+    yield "lane sum", lambda: _fed(arith.LaneSum(), lambda s, t: s.feed(x[t], t.start), shift).result()
+    yield (
+        "gram",
+        lambda: torch.tensor(
+            _fed(arith.LaneGram(3), lambda s, t: s.feed([x[t], y[t], z[t]], t.start), shift).result(),
+            dtype=torch.float64,
+        ),
+    )
+    yield "exact sum", lambda: _fed(arith.ExactSum(), lambda s, t: s.feed(x[t]), shift).result()
+    yield (
+        "exact dot",
+        lambda: _fed(arith.ExactDot(), lambda s, t: s.feed(x[t], y[t] * 2.0**-600), shift).result(),
+    )
+    yield "exact squared norm", lambda: arith.exact_squared_norm(x[:1000])
+    yield "mean", lambda: _fed(arith.Moments(), lambda s, t: s.feed(x[t]), shift).mean()
+    yield "variance", lambda: _fed(arith.Moments(), lambda s, t: s.feed(x[t]), shift).variance()
+    yield "cosine", lambda: _fed(arith.Cosine(), lambda s, t: s.feed(x[t], y[t]), shift).result()
+
+
+def _fed(state: _State, feed: Callable[[_State, slice], None], shift: int) -> _State:
     for t in tiles(shift):
-        sums.feed(x[t], t.start)
-        gram.feed([x[t], y[t], z[t]], t.start)
-        exact.feed(x[t])
-    yield "lane sum", sums.result()
-    for i, row in enumerate(gram.result()):
-        for j, value in enumerate(row):
-            yield f"gram {i} {j}", value
-    yield "exact sum", exact.result()
+        feed(state, t)
+    return state
 
-    exact_dot, moments, angle = arith.ExactDot(), arith.Moments(), arith.Cosine()
-    for t in tiles(shift):
-        exact_dot.feed(x[t], y[t] * 2.0**-600)
-        moments.feed(x[t])
-        angle.feed(x[t], y[t])
-    yield "exact dot", exact_dot.result()
-    yield "exact squared norm", arith.exact_squared_norm(x[:1000])
-    yield "mean", moments.mean()
-    yield "variance", moments.variance()
-    yield "cosine", angle.result()
 
+def _functions(x: Tensor, shift: int) -> Iterator[tuple[str, Operation]]:
     for name, function, argument in (
         ("exp", arith.exp, x * 700.0),
         ("log", arith.log, x.abs() * 2.0**-1030 + 5e-324),
@@ -93,63 +137,73 @@ def results(shift: int) -> Iterator[tuple[str, bytes | Tensor | float]]:
         ("sigmoid", arith.sigmoid, x * 30.0),
         ("normal quantile", arith.normal_quantile, (x + 2.0) * 0.25),
     ):
-        yield name, torch.cat([function(argument[t]) for t in tiles(shift)])
-    yield "softmax", arith.softmax(x[: 99 * 1001].reshape(1001, 99) * 9.0)
+        yield name, partial(_tiled, function, argument, shift)
+    yield "softmax", lambda: arith.softmax(x[: 99 * 1001].reshape(1001, 99) * 9.0)
 
+
+def _tiled(function: Callable[[Tensor], Tensor], x: Tensor, shift: int) -> Tensor:
+    return torch.cat([function(x[t]) for t in tiles(shift)])
+
+
+def _ranks(x: Tensor, coarse: Tensor, shift: int) -> Iterator[tuple[str, Operation]]:
     rows = coarse[: 99 * 1001].reshape(1001, 99)
-    yield "quantiles of rows", arith.quantile_rows(rows, Fraction(1, 3))
-    yield "medians of rows", arith.median_rows(rows[:, 1:])
-    yield "quantile", arith.quantile(x, Fraction(2, 7))
-    yield "median", arith.median(x)
-    yield "k-th magnitude", arith.kth_magnitude(x, 700)
-    ranks = arith.RankSelection(N // 5, N)
+    yield "quantiles of rows", lambda: arith.quantile_rows(rows, Fraction(1, 3))
+    yield "medians of rows", lambda: arith.median_rows(rows[:, 1:])
+    yield "quantile", lambda: arith.quantile(x, Fraction(2, 7))
+    yield "median", lambda: arith.median(x)
+    yield "k-th magnitude", lambda: arith.kth_magnitude(x, 700)
+    yield "rank", lambda: _rank(x, shift)
+    for name, values in (("distinct", x), ("ties", coarse)):
+        yield f"top of {name}", partial(_top, values, shift)
+        yield f"mask of {name}", partial(_mask, values, shift)
+
+
+def _rank(x: Tensor, shift: int) -> float:
+    selection = arith.RankSelection(N // 5, N)
     done = False
     while not done:
         for t in tiles(shift):
-            ranks.feed(x[t])
-        done = ranks.finish()
-    yield "rank", ranks.value
+            selection.feed(x[t])
+        done = selection.finish()
+    return selection.value
 
-    yield "uniform", torch.cat([draw.uniform(KEY, t.start, t.stop - t.start) for t in tiles(shift)])
-    yield "normal", torch.cat([draw.normal(KEY, t.start, t.stop - t.start) for t in tiles(shift)])
-    yield "permutation", draw.permutation(KEY, N)
 
-    for name, values in (("distinct", x), ("ties", coarse)):
-        selection = arith.TopSelection(N // 3, N)
-        done = False
-        while not done:
-            for t in tiles(shift):
-                selection.feed(values[t], t.start)
-            done = selection.finish()
-        cut = selection.cut
-        yield f"top of {name}", struct.pack("<dq", cut.threshold, cut.last)
-        yield f"mask of {name}", torch.cat([cut.mask(values[t], t.start) for t in tiles(shift)])
+def _cut(values: Tensor, shift: int) -> arith.Cut:
+    selection = arith.TopSelection(N // 3, N)
+    done = False
+    while not done:
+        for t in tiles(shift):
+            selection.feed(values[t], t.start)
+        done = selection.finish()
+    return selection.cut
 
-    yield "words", torch.cat([draw.words(KEY, t.start, t.stop - t.start) for t in tiles(shift)])
+
+def _top(values: Tensor, shift: int) -> bytes:
+    cut = _cut(values, shift)
+    return struct.pack("<dq", cut.threshold, cut.last)
+
+
+def _mask(values: Tensor, shift: int) -> Tensor:
+    cut = _cut(values, shift)
+    return torch.cat([cut.mask(values[t], t.start) for t in tiles(shift)])
+
+
+def _draws(shift: int) -> Iterator[tuple[str, Operation]]:
+    for function in (draw.words, draw.uniform, draw.normal):
+        yield function.__name__, partial(_drawn, function, shift)
+    yield "keep mask", lambda: _drawn(partial(draw.keep_mask, probability=Fraction(1, 5)), shift)
+    yield "permutation", lambda: draw.permutation(KEY, N)
     yield (
-        "keep mask",
-        torch.cat([draw.keep_mask(KEY, t.start, t.stop - t.start, Fraction(1, 5)) for t in tiles(shift)]),
+        "scalar pow",
+        lambda: torch.tensor([scalar.pow(i / 64, i / 7) for i in range(1, 65)], dtype=torch.float64),
     )
-    yield "scalar pow", torch.tensor([scalar.pow(i / 64, i / 7) for i in range(1, 65)])
     for of_one in (scalar.sqrt, scalar.sin, scalar.cos, scalar.acos, scalar.exp, scalar.log):
-        yield f"scalar {of_one.__name__}", torch.tensor([of_one(i / 64) for i in range(1, 65)])
-
-    yield "naive sum", x.sum()
-    yield "naive dot", torch.dot(x, y)
-    yield "naive sqrt", x.abs().sqrt()
-    yield "naive exp", x.exp()
-    yield "naive add with alpha", torch.add(x, y, alpha=1 / 3)
+        yield f"scalar {of_one.__name__}", partial(_table, of_one)
 
 
-def main(shift: int) -> None:
-    """Print the digests as one JSON object."""
-    arith.environment.check()
-    digests = {}
-    for name, result in results(shift):
-        data = result if isinstance(result, bytes) else torch.as_tensor(result).numpy().tobytes()
-        digests[name] = sha256(data).hexdigest()[:16]
-    sys.stdout.write(json.dumps({"capability": torch.backends.cpu.get_cpu_capability(), "digests": digests}))
+def _drawn(function: Callable[[bytes, int, int], Tensor], shift: int) -> Tensor:
+    return torch.cat([function(KEY, t.start, t.stop - t.start) for t in tiles(shift)])
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+def _table(function: Callable[[float], float]) -> Tensor:
+    return torch.tensor([function(i / 64) for i in range(1, 65)], dtype=torch.float64)

@@ -78,7 +78,7 @@ def _other(spec: ParameterSpec) -> Given | None:
 
 def results(shift: int) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Every recipe's name and what merges it."""
-    models = [_model(which, shift) for which in range(4)]
+    models = [model(which, shift) for which in range(4)]
     for name, case in cases():
         yield f"strategy {name}", partial(_merged, case, models, shift)
 
@@ -96,7 +96,7 @@ def _merged(case: Case, models: list[dict[str, torch.Tensor]], shift: int) -> by
     return b"".join(raw for _, _, raw in to_raw(merged).values())
 
 
-def _model(which: int, shift: int) -> dict[str, torch.Tensor]:
+def model(which: int, shift: int) -> dict[str, torch.Tensor]:
     """A base (0) or a model near it, made of integers: ties, both zeros, subnormal and large values."""
     model = {}
     for position, (name, shape) in enumerate(SHAPES.items()):

@@ -1,7 +1,8 @@
-"""Instruction sets, threads, alignment, tiles and hash seeds do not show in any result.
+"""Instruction sets, library settings, threads, alignment, tiles and hash seeds show in no result.
 
-One process for each variant, because libraries choose their kernels when they are loaded. What torch
-itself offers is run beside, and must differ somewhere: otherwise the variants were variants of nothing.
+Every operation of arithmetic and every strategy, in one process for each variant, because libraries choose
+their kernels when they are loaded; compared with tests/vectors/arith.json, so with every other machine too.
+What torch itself offers is run beside, and must differ: otherwise the variants were variants of nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from runpy import run_path
 from typing import Final
 
 import numpy as np
 import pytest
+from arith.every_strategy import cases
 
-DRIVER: Final = Path(__file__).with_name("every_operation.py")
+from crdtmerge.strategy import find, strategies
+from house.tree import ROOT
+
+DRIVER: Final = ROOT / "tools" / "vectors.py"
+VECTORS: Final = ROOT / "tests" / "vectors" / "arith.json"
 
 NUMPY_FEATURES: Final = " ".join(np.show_config(mode="dicts")["SIMD Extensions"].get("found", []))
 
@@ -54,33 +60,100 @@ VARIANTS: Final[dict[str, dict[str, str]]] = {
 }
 
 
-def run(shift: int, variant: dict[str, str]) -> dict[str, str]:
+FLUSHING: Final = """
+import torch
+from arith.every_strategy import cases, model
+from crdtmerge.resolve import merge
+models = [model(which, 0) for which in range(4)]
+torch.set_flush_denormal(True)
+for name, case in cases():
+    try:
+        merge(models[1 : 1 + case.count], base=models[0], recipe=case.recipe)
+    except Exception as error:
+        print(type(error).__name__)
+    else:
+        print(f"{name} was merged")
+"""
+
+
+def python(*arguments: str, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(DRIVER), str(shift)],
-        env={**os.environ, **variant},
+        [sys.executable, "-W", "error", *arguments],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["digests"]  # type: ignore[no-any-return]
+    assert done.stderr == ""
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
-def digests() -> dict[str, set[str]]:
-    """For every operation, the digests that the variants gave."""
+def runs() -> dict[str, dict[str, str]]:
+    """For every variant, the digests of all operations."""
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(run, range(len(VARIANTS)), VARIANTS.values()))
-    return {name: {found[name] for found in runs} for name in runs[0]}
+        started = {
+            name: pool.submit(python, str(DRIVER), "--shift", str(shift), **variant)
+            for shift, (name, variant) in enumerate(VARIANTS.items())
+        }
+        return {name: json.loads(future.result()) for name, future in started.items()}
 
 
-def test_every_operation_gives_the_same_bits_in_every_variant(digests: dict[str, set[str]]) -> None:
-    assert [name for name, found in digests.items() if not name.startswith("naive") and len(found) > 1] == []
+@pytest.fixture(scope="module")
+def vectors() -> dict[str, str]:
+    return json.loads(VECTORS.read_text())  # type: ignore[no-any-return]
+
+
+def test_there_is_a_vector_for_every_operation_and_no_other(
+    runs: dict[str, dict[str, str]], vectors: dict[str, str]
+) -> None:
+    names = {name for name in runs["as it comes"] if not name.startswith("naive")}
+    assert names == set(vectors), "run: python tools/vectors.py --write"
+
+
+def test_every_strategy_is_there_with_its_defaults_and_otherwise(vectors: dict[str, str]) -> None:
+    for strategy in strategies():
+        of_it = [case for _, case in cases() if (case.recipe.strategy, case.recipe.version) == strategy]
+        assert any(not case.recipe.parameters for case in of_it)
+        assert {case.count for case in of_it} == {2, 3}
+        assert any(case.recipe.parameters for case in of_it) or not find(*strategy).parameters
+    assert {f"strategy {name}" for name, _ in cases()} <= set(vectors)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_operation_and_strategy_gives_the_bits_it_gives_everywhere(
+    variant: str, runs: dict[str, dict[str, str]], vectors: dict[str, str]
+) -> None:
+    assert {name: it for name, it in runs[variant].items() if not name.startswith("naive")} == vectors
 
 
 def test_what_torch_offers_instead_differs_with_threads_and_instructions(
-    digests: dict[str, set[str]],
+    runs: dict[str, dict[str, str]],
 ) -> None:
-    differing = {name for name, found in digests.items() if name.startswith("naive") and len(found) > 1}
-    assert "naive sum" in differing
+    names = [name for name in runs["as it comes"] if name.startswith("naive")]
+    differing = {name for name in names if len({run[name] for run in runs.values()}) > 1}
+    assert differing >= {"naive sum", "naive product", "naive eigh", "naive svd"}
     assert differing & {"naive sqrt", "naive add with alpha"}
+
+
+def test_no_strategy_merges_once_another_library_has_subnormal_numbers_flushed() -> None:
+    said = python("-c", FLUSHING, PYTHONPATH=str(ROOT / "tests")).split("\n")[:-1]
+    assert said == ["EnvironmentRefusedError"] * len(list(cases()))
+
+
+def test_a_machine_that_differs_is_told_in_which_operation(
+    vectors: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare = run_path(str(DRIVER))["compare"]
+    assert compare(vectors, {}) == 0
+    assert compare({**vectors, "eigh": "00"}, {}) == 1
+    assert "DIFFERS: eigh: got 00" in capsys.readouterr().out
+    assert compare({name: it for name, it in vectors.items() if name != "eigh"}, {}) == 1
+    assert "DIFFERS: eigh: got nothing" in capsys.readouterr().out
+    assert compare({}, dict.fromkeys(vectors, "refused")) == 1
+
+
+def test_without_a_gpu_the_check_of_one_says_so_in_one_sentence() -> None:
+    said = python(str(DRIVER), "--check", "--device", "cuda", CUDA_VISIBLE_DEVICES="")
+    assert said == "There is no GPU here that torch can use: nothing was checked.\n"
