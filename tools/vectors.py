@@ -46,11 +46,11 @@ NAIVE: Final = "naive"
 Operations = Iterator[tuple[str, Callable[[], object]]]
 
 
-class On(TorchDispatchMode):
+class On(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within it, operations on a device find their other operands there; and they are counted."""
 
     def __init__(self, device: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device = torch.device(device)
         self.computed = 0
 
@@ -85,7 +85,7 @@ class On(TorchDispatchMode):
             with self:
                 return merge(*args)
 
-        stream._tile, stream._merge = moved, merged
+        stream._tile, stream._merge = moved, merged  # type: ignore[assignment]
 
 
 def operations(shift: int, device: str) -> Operations:

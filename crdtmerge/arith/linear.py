@@ -3,7 +3,7 @@
     linear.product(a, b)      A·B, better than float64 sums         linear.gram(a)             A·Aᵀ
     linear.cholesky(a)        L with L·Lᵀ = A                       linear.solve_positive(…)   with ridges
     linear.qr(a)              Q, R                                  linear.eigh(a)             ascending
-    linear.svd(a)             descending, above 1e-10 of the first  linear.svd_top(a, k)       the largest
+    linear.svd(a)             descending, above 1e-9 of the first  linear.svd_top(a, k)       the largest
     linear.svd_product(b, a)  of B·A, never formed                  linear.polar(a)            U·Vᵀ
     linear.sylvester(a, b, c) X with A·X + X·B = C
 

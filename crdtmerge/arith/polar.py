@@ -1,6 +1,6 @@
 """The polar factor of a matrix: the nearest one with orthonormal columns, as far as it is determined.
 
-For A = U·diag(σ)·Vᵀ it is U·Vᵀ over the singular values that are not noise (above 1e-10 of the largest).
+For A = U·diag(σ)·Vᵀ it is U·Vᵀ over the singular values that are not noise (above 1e-9 of the largest).
 Where A is of full rank its columns (or rows) are orthonormal; else it is a partial isometry: directions
 that A does not have are mapped to 0, rather than to something invented.
 """

@@ -12,10 +12,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-RANK: Final = 1e-10
+RANK: Final = 1e-9
 """A singular value up to this share of the largest counts as zero."""
 
-CLUSTER: Final = 1e-10
+CLUSTER: Final = 1e-12
 """Neighbours that differ by less than this share of the largest magnitude belong together."""
 
 
@@ -32,14 +32,14 @@ def signs(columns: Tensor) -> Tensor:
 
 
 def rank(values: Tensor) -> int:
-    """Return how many of the singular values, [k] descending, are above 1e-10 of the largest."""
+    """Return how many of the singular values, [k] descending, are above 1e-9 of the largest."""
     return int((values > values[:1] * RANK).to(torch.int64).sum()) if len(values) else 0
 
 
 def clusters(values: Tensor) -> list[range]:
     """Return the ranges of indices of values, [k] in order, that are not told apart; every index is in one.
 
-    Neighbours a, b are in one range iff |a - b| < 1e-10 · (largest magnitude of all).
+    Neighbours a, b are in one range iff |a - b| < 1e-12 · (largest magnitude of all).
     """
     if not len(values):
         return []

@@ -6,7 +6,7 @@ The columns of W are almost orthogonal, but for those of small singular values, 
 in rounding errors. Where the angles that are missing are tiny, one product turns all columns at once; else
 one-sided rotations (Hestenes 1958; seats as in `jacobi`) do. Both work in the precision of A.
 
-Only singular values above 1e-10 of the largest are returned, with their vectors: what is below is noise, and
+Only singular values above 1e-9 of the largest are returned, with their vectors: what is below is noise, and
 its vectors would be invented. Values descend. Signs are those of `signs` for U; V's follow. As with
 eigenvectors, only the spaces of whole clusters mean something.
 """
@@ -52,7 +52,7 @@ class SVD(NamedTuple):
 
 
 def svd(a: Tensor) -> SVD:
-    """Return the singular values of [m, n] float64 above 1e-10 of the largest, and their vectors.
+    """Return the singular values of [m, n] float64 above 1e-9 of the largest, and their vectors.
 
     Determinism: a wide matrix is transposed; scaled by a power of two to a maximum in [1/2, 1); `qr`; W = R·V
     with the eigenvectors of gram(Rᵀ), last first. Before each sweep, G = gram(Wᵀ): done if |Gᵢⱼ| <= 2^-50 ·

@@ -15,7 +15,7 @@ from typing import Final
 import torch
 
 from crdtmerge.parameters import Choice, Flag, Integer, ParameterSpec
-from crdtmerge.recipe import Given, Recipe
+from crdtmerge.recipe import Given, Recipe, parameters_of
 from crdtmerge.resolve import merge
 from crdtmerge.resolve.statedict import to_raw
 from crdtmerge.strategy import Strategy, strategies
@@ -32,7 +32,7 @@ SPECIAL: Final[dict[str, dict[str, dict[str, Given]]]] = {
     },
     "dare": {"scaled": {"p": "0.25", "scale": "0.5"}},
     "dare_ties": {"trimmed": {"p": "0.3", "trim": "0.2", "scope": "tensor"}},
-    "slerp": {"of two, t": {"t": "0.3"}, "line": {"dot_threshold": "0.01"}},
+    "slerp": {"of two, t": {"t": "0.3"}, "of two, arc": {"dot_threshold": "0.999999999"}},
 }
 """Parameters whose default is none, and branches that one other value does not reach."""
 WEIGHTS: Final = ("0.7", "2", "1.1")
@@ -53,11 +53,11 @@ def cases() -> Iterator[tuple[str, Case]]:
         of = partial(Recipe, name, version=version)
         yield f"{name} {version}", Case(of())
         yield f"{name} {version} of two, F16", Case(of(output_dtype="F16"), 2)
-        recipe = Recipe(name, version=version, output_dtype="BF16", **other(strategy))
+        recipe = of(output_dtype="BF16").replace(parameters=parameters_of(other(strategy)))
         yield f"{name} {version} otherwise, BF16", Case(recipe, weights=WEIGHTS)
         for label, parameters in SPECIAL.get(name, {}).items():
             count = 2 if label.startswith("of two") else 3
-            yield f"{name} {version} {label}", Case(Recipe(name, version=version, **parameters), count)
+            yield f"{name} {version} {label}", Case(of().replace(parameters=parameters_of(parameters)), count)
 
 
 def other(strategy: Strategy) -> dict[str, Given]:
@@ -73,7 +73,7 @@ def _other(spec: ParameterSpec) -> Given | None:
         return spec.choices[1]
     if default is None:
         return None
-    return int(default) + 1 if isinstance(spec, Integer) else default / 2  # type: ignore[no-any-return]
+    return int(default) + 1 if isinstance(spec, Integer) else default / 2
 
 
 def results(shift: int) -> Iterator[tuple[str, Callable[[], bytes]]]:

@@ -156,11 +156,11 @@ def test_signs_follow_the_first_of_the_largest_elements() -> None:
 
 
 def test_clusters_hold_what_is_not_told_apart_and_no_cut_goes_through() -> None:
-    values = torch.tensor([4.0, 4.0 - 1e-10, 2.0, 1.0, 1.0], dtype=torch.float64)
+    values = torch.tensor([4.0, 4.0 - 1e-12, 2.0, 1.0, 1.0], dtype=torch.float64)
     assert clusters(values) == [range(2), range(2, 3), range(3, 5)]
     assert [cut(values, k) for k in range(6)] == [0, 0, 2, 3, 3, 5]
     assert clusters(values[:0]) == []
-    assert rank(torch.tensor([1.0, 1.1e-10, 1e-10, 0.0], dtype=torch.float64)) == 2
+    assert rank(torch.tensor([1.0, 1.1e-9, 1e-9, 0.0], dtype=torch.float64)) == 2
     assert rank(torch.zeros(3, dtype=torch.float64)) == 0
 
 
