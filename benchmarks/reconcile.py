@@ -1,6 +1,6 @@
 """What finding a difference costs, beside sending the list of everything.
 
-    python benchmarks/reconcile.py [--sizes 10000 100000]
+    python benchmarks/reconcile.py [--sizes 100 1000 10000 100000]
 
 Two replicas hold n operations, and each lacks some that the other has: the newest ones ("recent": what
 gossip has not carried yet), or some anywhere ("scattered": after a long separation). Bytes are all
@@ -94,7 +94,7 @@ def best_ms(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T,
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1_000, 10_000, 100_000])
     print(
         f"{'n':>7}  {'differences':<16} {'bytes':>8} {'trips':>5} {'CPU ms':>7}"
         f" | {'full list':>9} {'CPU ms':>7} | {'index ms':>8}"
