@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from crdtmerge.digest import Digest
 from crdtmerge.ledger import Ledger
+from crdtmerge.op import Operation
 
 from . import homes
 from .screen import choose, common, pairs, progress, short, show
@@ -79,11 +82,7 @@ def contribute(
 @common
 def retract(home: Path, json_: bool, contribution: str) -> None:
     """Withdraw a contribution, named by the first digits of its digest."""
-    with homes.ledger(home) as ledger:
-        digest = choose(contribution, ledger.visible, "visible contribution")
-        operation = ledger.retract(digest)
-        data = {"retracted": digest.hex(), "operation": operation.id.hex(), "root": ledger.root.hex()}
-    show(json_, data, f"retracted {digest.hex()}", f"visible root {data['root']}")
+    _take_out(home, json_, contribution, Ledger.retract, "retracted")
 
 
 @click.command()
@@ -91,11 +90,17 @@ def retract(home: Path, json_: bool, contribution: str) -> None:
 @common
 def block(home: Path, json_: bool, contribution: str) -> None:
     """Refuse a contribution's content for good, whoever adds it again (admins)."""
+    _take_out(home, json_, contribution, Ledger.block, "blocked")
+
+
+def _take_out(
+    home: Path, json_: bool, contribution: str, say: Callable[[Ledger, Digest], Operation], done: str
+) -> None:
     with homes.ledger(home) as ledger:
         digest = choose(contribution, ledger.visible, "visible contribution")
-        operation = ledger.block(digest)
-        data = {"blocked": digest.hex(), "operation": operation.id.hex(), "root": ledger.root.hex()}
-    show(json_, data, f"blocked {digest.hex()}", f"visible root {data['root']}")
+        operation = say(ledger, digest)
+        data = {done: digest.hex(), "operation": operation.id.hex(), "root": ledger.root.hex()}
+    show(json_, data, f"{done} {digest.hex()}", f"visible root {data['root']}")
 
 
 @click.command()
@@ -131,7 +136,7 @@ def prove(home: Path, json_: bool, contribution: str, out: Path | None) -> None:
     show(json_, data, f"contribution {short(digest)}… {verb} under root {data['root']}", where)
 
 
-def _known(ledger: Ledger) -> list[homes.Digest]:
+def _known(ledger: Ledger) -> list[Digest]:
     return sorted(set(ledger.visible) | set(ledger.store.manifests()))
 
 

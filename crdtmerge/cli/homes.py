@@ -7,13 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crdtmerge.digest import Digest
 from crdtmerge.ledger import Ledger
 
 if TYPE_CHECKING:
     from crdtmerge.replica import Replica
-
-__all__ = ["Digest", "ledger", "replica"]
 
 
 @contextmanager

@@ -265,7 +265,7 @@ class FaultProxy:
                         link.pump(pumps, "received", far_reader, writer)
             orderly = True
         except* (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
-            pass  # an end is gone, or is no gRPC client: the other end hears a reset
+            orderly = False  # an end is gone, or is no gRPC client: the other end hears a reset
         finally:
             for end in ends:
                 _close(end, reset=not orderly)
