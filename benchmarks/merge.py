@@ -66,7 +66,7 @@ def main() -> None:
             def merge(made=made) -> None:  # type: ignore[no-untyped-def]
                 execute(made, store.reader(1 << 28), MemorySink(made.layout), threads=chosen.threads)
 
-            moved = 4 * elements * (chosen.models + 1 + strategy.needs_base)
+            moved = 4 * elements * (chosen.models + 1 + strategy.declared.base)
             rate = moved / best(merge, 2)
             print(f"{name:14s} {rate / 1e9:7.2f} GB/s   {rate / copy:6.3f} of copy")
 

@@ -39,6 +39,9 @@ PREV_MAX: Final = 16
 TARGETS_MAX: Final = 256
 """Operations that one retract, ban or unban may name: 256 · 32 bytes fit into an operation."""
 
+PLAN_BYTES_MAX: Final = 4 * MIB
+"""A published plan of layers: 16 000 tensors of 256 bytes each."""
+
 PROOF_BYTES_MAX: Final = 16 * KIB
 """A proof of presence or absence: at most 256 branches of 37 bytes and two keys."""
 
@@ -72,6 +75,12 @@ TICKET_BYTES_MAX: Final = 8 * KIB
 NODE_RECORD_BYTES_MAX: Final = 4 * KIB
 ADDRESSES_MAX: Final = 8
 """Addresses in one node record."""
+
+ATTESTATION_BYTES_MAX: Final = KIB
+"""What a member attests of one result: seven digests, a signature and a line about its machine."""
+
+ATTESTATIONS_PER_MEMBER_MAX: Final = 32
+"""Results that one member attests; older ones are dropped. A federation of 1000 keeps 32 MB at most."""
 
 HAVE_DIGESTS_MAX: Final = 16_384
 """Digests in one Have request: 512 KiB."""

@@ -51,6 +51,8 @@ class Kind(Enum):
     """Differences from the base; tensors that are left out did not change."""
     LORA = "lora"
     """Low-rank factors of differences from the base, as `factors` says."""
+    COEFFICIENTS = "coefficients"
+    """What a search published for a set of contributions; not a contribution (`crdtmerge.coefficients`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,11 @@ class Manifest:
     def by_name(self) -> dict[str, Tensor]:
         """The tensors by name."""
         return {tensor.name: tensor for tensor in self.tensors}
+
+    @cached_property
+    def evidence_by_name(self) -> dict[str, Tensor]:
+        """The evidence by name."""
+        return {tensor.name: tensor for tensor in self.evidence}
 
     @cached_property
     def encoded(self) -> bytes:

@@ -56,15 +56,15 @@ class Number:
         """The default, for people."""
         return "none" if self.default is None else self.default
 
-    def read(self, value: Parameter | None) -> Fraction | None:
-        """Return the number as a fraction."""
+    def read(self, value: Parameter | Fraction | None) -> Fraction | None:
+        """Return the number as a fraction; one between the stops of a gradient comes as such."""
         if value is None:
             if self.default is None:
                 return None
             value = self.default
-        if isinstance(value, bool):
+        if isinstance(value, (bool, tuple)):
             raise ParameterError(f"{self.name}: wanted a number, got {value!r}")
-        number = Fraction(decimal(value))
+        number = value if isinstance(value, Fraction) else Fraction(decimal(value))
         for bound, text, holds in (
             (self.minimum, "at least", ge),
             (self.above, "more than", gt),
@@ -125,6 +125,27 @@ class Choice:
         if value not in self.choices:
             raise ParameterError(f"{self.name} is one of {', '.join(self.choices)}; got {value!r}")
         return str(value)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A word of the caller's: a label, or the first digits of a digest."""
+
+    name: str
+    default: str
+    doc: str
+
+    @property
+    def default_text(self) -> str:
+        """The default, for people."""
+        return self.default
+
+    def read(self, value: Parameter | None) -> str:
+        """Return the text."""
+        value = self.default if value is None else value
+        if not isinstance(value, str):
+            raise ParameterError(f"{self.name}: wanted text, got {value!r}")
+        return value
 
 
 @dataclass(frozen=True)

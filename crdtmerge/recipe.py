@@ -27,11 +27,12 @@ VERSION: Final = 1
 NUMERICS: Final = 1
 """Version of the constants of arithmetic that decide bits (docs/spec/arith.md)."""
 
-Parameter: TypeAlias = "bool | int | str"
-"""A parameter's canonical value; numbers with a fraction are decimal text."""
+Parameter: TypeAlias = "bool | int | str | tuple[str, ...]"
+"""A parameter's canonical value; numbers with a fraction are decimal text, gradients are several of them."""
 
-Given: TypeAlias = "bool | int | float | str | Fraction"
-"""What a caller may write for a parameter."""
+Number: TypeAlias = "int | float | str | Fraction"
+Given: TypeAlias = "bool | Number | Sequence[Number]"
+"""What a caller may write for a parameter; a sequence is a gradient over the layers."""
 
 
 class Weighting(Enum):
@@ -117,7 +118,7 @@ class Recipe:
         rules: Sequence[Rule] = (),
         selection: Selection | None = None,
         weighting: Weighting | str = Weighting.UNIFORM,
-        weights: Mapping[Digest, Given] | None = None,
+        weights: Mapping[Digest, Number] | None = None,
         output_dtype: DType | str | None = None,
         seed_scope: str = "root",
         numerics: int = NUMERICS,
@@ -250,6 +251,8 @@ def parameters_of(given: Mapping[str, Given]) -> tuple[tuple[str, Parameter], ..
 def _canonical(value: Given) -> Parameter:
     if isinstance(value, (bool, int, str)):
         return value
+    if isinstance(value, Sequence):
+        return tuple(decimal(stop) for stop in value)
     return decimal(value)
 
 
@@ -263,7 +266,15 @@ def _parameters(value: canon.Value) -> tuple[tuple[str, Parameter], ...]:
     names = [canon.text(name) for name, _ in pairs]
     if names != sorted(set(names)):
         raise MalformedError("parameters are not in ascending order, or twice")
-    for _, content in pairs:
-        if not isinstance(content, (bool, int, str)):
-            raise MalformedError(f"a parameter of type {type(content).__name__}")
-    return tuple((name, content) for name, (_, content) in zip(names, pairs, strict=True))  # type: ignore[misc]
+    return tuple((name, _parameter(content)) for name, (_, content) in zip(names, pairs, strict=True))
+
+
+def _parameter(value: canon.Value) -> Parameter:
+    if isinstance(value, (bool, int, str)):
+        return value
+    if not isinstance(value, (list, tuple)):
+        raise MalformedError(f"a parameter of type {type(value).__name__}")
+    stops = tuple(canon.text(stop) for stop in value)
+    if len(stops) < 2 or not all(map(is_decimal, stops)):
+        raise MalformedError(f"a gradient of {list(stops)}: wanted two decimal numbers or more")
+    return stops

@@ -14,9 +14,11 @@ import torch
 
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import DivergenceError
+from crdtmerge.evidence import KINDS, Layout
 from crdtmerge.recipe import Recipe
-from crdtmerge.resolve import merge
+from crdtmerge.resolve import Contribution, merge
 from crdtmerge.resolve.statedict import to_raw
+from crdtmerge.strategy import Needs, find
 
 ANSWERS: Final = {
     "dare 1": "66915d2693c9e604e682cb321c06e47e6e1613b48744921647b11e37e62ba6d7",
@@ -53,9 +55,45 @@ def check() -> int:
 def answer(strategy: str, version: str) -> bytes:
     """Return the digest of the test models merged by a strategy with its default parameters."""
     recipe = Recipe(strategy, version=int(version))
-    merged = merge([_model(i) for i in (1, 2, 3)], base=_model(0), recipe=recipe)
+    found = find(strategy, int(version))
+    needs = found.needs(found.read(()))
+    merged = merge([equipped(_model(i), i, needs) for i in (1, 2, 3)], base=_model(0), recipe=recipe)
     parts = [raw for _, _, raw in to_raw(merged).values()]
     return digest(Domain.RESULT, b"".join(parts))
+
+
+def equipped(model: dict[str, torch.Tensor], which: int, needs: Needs) -> Contribution:
+    """Return a test model with the evidence and the role that a strategy needs."""
+    evidence = {
+        f"{kind}/{name}": said
+        for kind in needs.kinds_read
+        for name, tensor in model.items()
+        if (said := testimony(kind, tensor.double())) is not None
+    }
+    role = needs.roles[which % len(needs.roles)] if needs.roles else None
+    return Contribution(model, evidence=evidence or None, role=role)
+
+
+def testimony(kind: str, values: torch.Tensor) -> torch.Tensor | None:
+    """Return well-formed evidence of a kind, made of a tensor's own values; None if it has no place."""
+    layout = KINDS[kind].layout
+    if layout is Layout.ELEMENT:
+        return values / 2 if KINDS[kind].signed else values.abs() + 0.25
+    if layout is Layout.BITS:
+        bits = values.flatten() > 0
+        padded = torch.zeros(-(-bits.numel() // 8) * 8, dtype=torch.int64)
+        padded[: bits.numel()] = bits
+        return (padded.reshape(-1, 8) << torch.arange(8)).sum(1).to(torch.uint8)
+    if values.dim() != 2:
+        return None
+    if layout is Layout.SCALAR:
+        return torch.tensor(8)
+    if layout is Layout.ROWS or layout is Layout.COLUMNS:
+        return torch.arange(1, 1 + values.shape[0 if layout is Layout.ROWS else 1]).double()
+    size = values.shape[1 if layout is Layout.GRAM else 0]
+    # The unit matrix times 2 and ones beside the diagonal: positive, and no reduction rounds.
+    matrix = 2 * torch.eye(size) + torch.eye(size).roll(1, 1).triu() + torch.eye(size).roll(1, 1).triu().T
+    return matrix.double()[tuple(torch.tril_indices(size, size))]
 
 
 def _model(which: int) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ often as they ask, and the results are put together again. Tensors are cut where
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import cycle
 
@@ -15,9 +15,12 @@ import torch
 
 from crdtmerge import arith, canon
 from crdtmerge.arith import Tensor
+from crdtmerge.coefficients import Coefficients
 from crdtmerge.digest import Digest, Domain, digest
+from crdtmerge.evidence import KINDS, Layout
 from crdtmerge.recipe import Given, parameters_of
-from crdtmerge.strategy import Group, Strategy, Tile, find
+from crdtmerge.selftest import testimony
+from crdtmerge.strategy import Factors, Group, Member, Strategy, Tile, find
 
 Model = Mapping[str, Sequence[float] | Tensor]
 
@@ -33,6 +36,10 @@ class Contribution:
     weight: Fraction = Fraction(1)
     is_delta: bool = False
     digest: Digest = field(default=Digest(b""))
+    evidence: Mapping[str, Tensor] = field(default_factory=dict)
+    role: str | None = None
+    topic: str | None = None
+    factors: Mapping[str, Factors] = field(default_factory=dict)
 
     @property
     def key(self) -> Digest:
@@ -52,15 +59,18 @@ def merge(
     seed: Digest = SEED,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     parameters: Mapping[str, Given] | None = None,
+    coefficients: Coefficients | None = None,
 ) -> dict[str, Tensor]:
-    """Return the merged tensors; tiles take the ``widths`` in turn."""
+    """Return the merged tensors; tiles take the ``widths`` in turn, or what the strategy's scope allows."""
     found = find(strategy) if isinstance(strategy, str) else strategy
     ordered = list({c.key: c for c in sorted(contributions, key=lambda c: c.key)}.values())
     arguments = found.read(parameters_of(parameters or {}))
     names = sorted(ordered[0].tensors, key=str.encode)
     sizes = {name: len(tensor(ordered[0].tensors[name])) for name in names}
     full = {name: (shapes or {}).get(name, (sizes[name],)) for name in names}
-    group = Group(tuple(full.items()), len(ordered), tuple(c.weight for c in ordered))
+    members = tuple(Member(c.key, c.weight, c.name, c.role, c.topic) for c in ordered)
+    group = Group(tuple(full.items()), members, coefficients)
+    needs = found.needs(arguments)
     written = canon.encode([[key, str(value)] for key, value in sorted(arguments.items())])
 
     def tiles() -> Iterator[Tile]:
@@ -69,7 +79,12 @@ def merge(
                 arith.draw.key(seed, found.name, found.version, written, c.key, name) for c in ordered
             )
             start = 0
+            columns = max(full[name][-1] if full[name] else 1, 1)
             for width in cycle(widths):
+                if needs.scope == "row":
+                    width = max(width // columns, 1) * columns
+                elif needs.scope == "tensor":
+                    width = max(sizes[name], 1)
                 stop = min(start + width, sizes[name])
                 if start == stop:
                     break
@@ -80,8 +95,13 @@ def merge(
                     base=None if base is None else tensor(base[name])[start:stop],
                     given=tuple(tensor(c.tensors[name])[start:stop] for c in ordered),
                     is_delta=tuple(c.is_delta for c in ordered),
-                    weights=group.weights,
-                    keys=keys if found.draws else (),
+                    group=group,
+                    keys=keys if needs.draws else (),
+                    evidence={
+                        kind: tuple(_said(c, kind, name, start, stop) for c in ordered)
+                        for kind in needs.kinds_read
+                    },
+                    factors=tuple(c.factors.get(name) for c in ordered) if needs.scope == "tensor" else (),
                 )
                 start = stop
 
@@ -98,6 +118,53 @@ def merge(
     for tile in tiles():
         merged[tile.tensor].append(found.function(tile, *extra, **arguments))
     return {name: torch.cat(parts) if parts else tensor([]) for name, parts in merged.items()}
+
+
+def equipped(
+    strategy: Strategy, contributions: Sequence[Contribution], shapes: Mapping[str, tuple[int, ...]]
+) -> list[Contribution]:
+    """Return the contributions with the evidence and the roles that a strategy needs by default.
+
+    What is added follows from a contribution's numbers alone; where there are too few, zeros are added.
+    """
+    needs = strategy.needs(strategy.read(()))
+    zeros = {name: [0.0] * len(tensor(values)) for name, values in contributions[0].tensors.items()}
+    distinct = {c.key for c in contributions}
+    spare = [Contribution(f"z{i}", zeros) for i in range(8)]
+    wanted = max(needs.members_min, len(needs.roles)) - len(distinct)
+    contributions = [*contributions, *spare[: max(wanted, 0)]]
+    ranks = sorted({tuple(_numbers(c)) for c in contributions})
+    return [
+        replace(
+            c,
+            role=needs.roles[ranks.index(tuple(_numbers(c))) % len(needs.roles)] if needs.roles else None,
+            evidence={
+                f"{kind}/{name}": _unpacked(kind, said)
+                for kind in needs.kinds_read
+                for name, values in c.tensors.items()
+                if (said := testimony(kind, tensor(values).reshape(shapes.get(name, (-1,))))) is not None
+            },
+        )
+        for c in contributions
+    ]
+
+
+def _numbers(c: Contribution) -> list[float]:
+    return [x for values in c.tensors.values() for x in tensor(values).tolist()]
+
+
+def _unpacked(kind: str, said: Tensor) -> Tensor:
+    if KINDS[kind].layout is not Layout.BITS:
+        return said.double()
+    return ((said.reshape(-1, 1) >> torch.arange(8)) & 1).flatten().double()
+
+
+def _said(c: Contribution, kind: str, name: str, start: int, stop: int) -> Tensor | None:
+    """Return a contribution's evidence as the engine would: a run of elements, or the whole of it."""
+    said = c.evidence.get(f"{kind}/{name}")
+    if said is None or KINDS[kind].layout not in (Layout.ELEMENT, Layout.BITS):
+        return said
+    return tensor(said)[start:stop]
 
 
 def merged(

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import click
 
+from crdtmerge import witness
 from crdtmerge.op import Add, Admit, Ban, Block, Coefficients, Genesis, Operation, Retract, SetRecipe, Unban
 
-from . import homes, recipes
+from . import attestations, homes, recipes
 from .screen import as_json, common, short, show, table
 
 _LATEST_MS: Final = 253_402_300_799_000
@@ -27,6 +28,9 @@ def status(home: Path, json_: bool) -> None:
             if ledger.store.has_manifest(digest):
                 labels[digest] = dict(ledger.store.manifest(digest).metadata).get("label", "")
             authors[digest] = [author.hex() for author in ledger.view.authors(digest)]
+        agreement = witness.agreement(
+            ledger.store, ledger.view, me=now.node, recipe=now.recipe.digest, root=now.root
+        )
     data = {
         "node": now.node.hex(),
         "federation": now.federation.hex(),
@@ -47,6 +51,7 @@ def status(home: Path, json_: bool) -> None:
         ],
         "ready": len(now.ready),
         "base_ready": now.base_ready,
+        "attestations": attestations.as_data(agreement),
     }
     show(
         json_,
@@ -58,6 +63,7 @@ def status(home: Path, json_: bool) -> None:
         f"state root  {data['state_root']}",
         f"base {'ready' if now.base_ready else 'not yet complete'}, "
         f"{len(now.ready)} of {len(now.contributions)} contributions ready",
+        *attestations.lines(agreement),
         table(
             "contribution",
             "label",
@@ -186,9 +192,11 @@ def strategies(json_: bool) -> None:
                 "version": s.version,
                 "summary": s.summary,
                 "source": s.source,
-                "needs_base": s.needs_base,
-                "scope": s.scope,
-                "draws": s.draws,
+                "class": s.declared.kind,
+                "needs": list(s.declared.words()),
+                "needs_base": s.declared.base,
+                "scope": s.declared.scope,
+                "draws": s.declared.draws,
                 "parameters": [
                     {"name": p.name, "default": p.default_text, "doc": p.doc} for p in s.parameters
                 ],
@@ -199,13 +207,14 @@ def strategies(json_: bool) -> None:
     rows = (
         (
             f"{s.name} {s.version}",
-            "base" if s.needs_base else "",
+            s.declared.kind,
+            ", ".join(s.declared.words()),
             ", ".join(f"{p.name}={p.default_text}" for p in s.parameters),
             s.summary,
         )
         for s in found
     )
-    show(json_, data, table("strategy", "needs", "parameters", "what it does", rows=rows))
+    show(json_, data, table("strategy", "class", "needs", "parameters", "what it does", rows=rows))
 
 
 @click.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from crdtmerge import ambient
+from crdtmerge import ambient, witness
 from crdtmerge.digest import Digest
 from crdtmerge.errors import ParameterError, UsageError
 from crdtmerge.home import open_home
@@ -18,7 +18,7 @@ from crdtmerge.ledger import FEDERATION, Ledger
 from crdtmerge.manifest import Factor, Kind
 from crdtmerge.op import Add, Genesis, Operation, Policy, SetRecipe
 from crdtmerge.rational import decimal
-from crdtmerge.recipe import Given, Recipe
+from crdtmerge.recipe import Number, Recipe
 from crdtmerge.resolve import (
     BUDGET_BYTES,
     MemorySink,
@@ -38,6 +38,7 @@ from crdtmerge.store import Store, adapter
 from crdtmerge.store.copying import copy_content
 from crdtmerge.strategy import pin
 
+from .attest import attest
 from .selection import ADMITTED, check_size, judge, select
 
 
@@ -147,8 +148,8 @@ class Replica(Ledger):
         *,
         kind: Kind = Kind.FULL,
         label: str | None = None,
-        weight: Given = 1,
-        metrics: Mapping[str, Given] | None = None,
+        weight: Number = 1,
+        metrics: Mapping[str, Number] | None = None,
         metadata: Mapping[str, str] | None = None,
         reference: bool = False,
         any_float: bool = False,
@@ -220,6 +221,7 @@ class Replica(Ledger):
         for digest in wanted:
             if not self.is_ready(digest) and other.store.has_manifest(digest):
                 copy_content(other.store, self.store, other.store.manifest(digest))
+        witness.take_over(other.store, self.store)
         return len(fresh)
 
     def set_recipe(self, recipe: Recipe) -> Operation:
@@ -266,6 +268,7 @@ class Replica(Ledger):
         Raises:
             EmptySetError, NotYetError, UsageError: before any work.
             CorruptBlockError: if the folder holds this result, damaged.
+            DivergenceError: after publishing, if another member attests another model made from the same.
         """
         made = self.plan(recipe)
         if out is None:
@@ -284,6 +287,7 @@ class Replica(Ledger):
             threads=threads or os.cpu_count() or 1,
             progress=progress,
         )
+        attest(self, result)
         return Resolved(result, target, reader.blocks_read)
 
     def merged(

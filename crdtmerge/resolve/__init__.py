@@ -10,7 +10,8 @@ of threads and the machine have no influence on any bit.
 """
 
 from .admission import Progress, check_schema, check_values, cosine_to_base
-from .merging import Model, admit, merge, publish, reader_within, take
+from .merging import Contribution, Model, admit, merge, publish, reader_within, take
+from .payload import Payload, take_coefficients
 from .plan import Plan, plan
 from .result import Result
 from .sinks import FileSink, MemorySink
@@ -21,9 +22,11 @@ __all__ = [
     "BUDGET_BYTES",
     "MODEL",
     "RECORD",
+    "Contribution",
     "FileSink",
     "MemorySink",
     "Model",
+    "Payload",
     "Plan",
     "Progress",
     "Result",
@@ -39,5 +42,6 @@ __all__ = [
     "read_record",
     "reader_within",
     "take",
+    "take_coefficients",
     "verify_result",
 ]

@@ -59,6 +59,9 @@ def check_schema(manifest: Manifest, reference: Manifest, *, any_float: bool = T
 
 def _faults(manifest: Manifest, reference: Manifest, *, any_float: bool) -> Iterator[tuple[str, str]]:
     wanted, got = reference.by_name, manifest.by_name
+    if manifest.kind in (Kind.BASE, Kind.COEFFICIENTS) and manifest is not reference:
+        yield next(iter(got)), f"it is of kind {manifest.kind.value}, which is no contribution"
+        return
     if manifest.kind is Kind.LORA:
         yield from _lora_faults(manifest, wanted)
         return

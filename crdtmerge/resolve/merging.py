@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from crdtmerge.coefficients import Published
 from crdtmerge.digest import Digest
 from crdtmerge.errors import EmptySetError, ParameterError, UnrelatedBaseWarning, UsageError
 from crdtmerge.manifest import Factor, Kind, Manifest
 from crdtmerge.merkle import MerkleSet
-from crdtmerge.recipe import Given, Recipe
+from crdtmerge.recipe import Number, Recipe
 from crdtmerge.store import Reader, Store, ingest_file, ingest_tensors
 
 from .admission import RELATED_COSINE_MIN, Progress, check_schema, check_values, cosine_to_base
+from .payload import Payload, take_coefficients
 from .plan import Plan, plan
 from .result import Result
 from .sinks import FileSink, MemorySink
@@ -27,12 +30,37 @@ Model = Mapping[str, torch.Tensor] | Path | str
 """A state dict, or the path of a safetensors file or model directory."""
 
 
+@dataclass(frozen=True)
+class Contribution:
+    """A model, and what its author says about it.
+
+    Attributes:
+        model: a full checkpoint.
+        evidence: tensors named ``kind/tensor`` (see `crdtmerge.evidence`), in the model's form: a mapping
+            beside a mapping, a path beside a path.
+        label, role, topic: texts that recipes select by and strategies ask for.
+    """
+
+    model: Model
+    evidence: Model | None = None
+    label: str | None = None
+    role: str | None = None
+    topic: str | None = None
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The texts that are given, by name."""
+        texts = {"label": self.label, "role": self.role, "topic": self.topic}
+        return {key: text for key, text in texts.items() if text is not None}
+
+
 def merge(
-    contributions: Sequence[Model],
+    contributions: Sequence[Model | Contribution],
     *,
     base: Model | None = None,
     recipe: Recipe | None = None,
-    weights: Sequence[Given] | None = None,
+    weights: Sequence[Number] | None = None,
+    coefficients: Payload | None = None,
     budget_bytes: int = BUDGET_BYTES,
     threads: int = 1,
     progress: Progress | None = None,
@@ -42,10 +70,11 @@ def merge(
     The order of ``contributions`` has no influence, and equal ones count once.
 
     Args:
-        contributions: state dicts or paths; full checkpoints.
+        contributions: state dicts or paths of full checkpoints, or `Contribution` with evidence and role.
         base: what they were fine-tuned from, if the strategy works on differences.
         recipe: what to compute; the uniform average by default.
         weights: one for each contribution, in their order.
+        coefficients: what a search found for these contributions; its rows stand in their order.
         budget_bytes: memory for tiles; does not influence the result.
         threads: that merge at the same time; do not influence the result.
         progress: called with numbers of elements done.
@@ -67,17 +96,25 @@ def merge(
     with Store.memory() as store:
         base_manifest = None if base is None else take(store, base, kind=Kind.BASE, base=None)
         base_digest = None if base_manifest is None else base_manifest.digest
-        manifests = [take(store, model, kind=Kind.FULL, base=base_digest) for model in contributions]
+        given = [c if isinstance(c, Contribution) else Contribution(c) for c in contributions]
+        manifests = [
+            take(store, c.model, kind=Kind.FULL, base=base_digest, evidence=c.evidence, metadata=c.metadata)
+            for c in given
+        ]
         for manifest in manifests:
             admit(store, manifest, base_manifest or manifests[0], unrelated=base_manifest is not None)
         digests = [manifest.digest for manifest in manifests]
         if weights is not None:
             if len(weights) != len(contributions):
                 raise ParameterError(f"{len(weights)} weights for {len(contributions)} contributions")
-            given = Recipe("linear", weights=dict(zip(digests, weights, strict=True)))
-            chosen = chosen.replace(weighting=given.weighting, weights=given.weights)
+            named = Recipe("linear", weights=dict(zip(digests, weights, strict=True)))
+            chosen = chosen.replace(weighting=named.weighting, weights=named.weights)
+        published = []
+        if coefficients is not None:
+            payload = take_coefficients(store, coefficients, digests)
+            published.append(Published(0, payload.digest, tuple(sorted(set(digests)))))
         root = MerkleSet.of(digests).root
-        made = plan(store, digests, base=base_digest, recipe=chosen, root=root)
+        made = plan(store, digests, base=base_digest, recipe=chosen, root=root, published=published)
         sink = MemorySink(made.layout)
         execute(
             made,
@@ -104,11 +141,18 @@ def take(
     reference: bool = False,
     progress: Progress | None = None,
     factors: Sequence[Factor] = (),
+    evidence: Model | None = None,
     weight: str = "1",
     metrics: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """Put a model's content into a store and return its manifest."""
+    """Put a model's content into a store and return its manifest.
+
+    Raises:
+        UsageError: if evidence is a mapping beside a path, or the other way round.
+    """
+    if evidence is not None and isinstance(evidence, (str, Path)) != isinstance(model, (str, Path)):
+        raise UsageError("give model and evidence both as paths, or both as mappings of tensors")
     if isinstance(model, (str, Path)):
         return ingest_file(
             store,
@@ -118,6 +162,7 @@ def take(
             reference=reference,
             progress=progress,
             factors=factors,
+            evidence=Path(evidence) if isinstance(evidence, (str, Path)) else None,
             weight=weight,
             metrics=metrics,
             metadata=metadata,
@@ -128,6 +173,7 @@ def take(
         kind=kind,
         base=base,
         factors=factors,
+        evidence=None if evidence is None or isinstance(evidence, (str, Path)) else to_raw(evidence),
         weight=weight,
         metrics=metrics,
         metadata=metadata,
@@ -203,6 +249,8 @@ def publish(
             contributions=tuple(digest for digest, _ in made.contributions),
             excluded=made.excluded,
             merged=sink.merged(None if made.base is None else made.base.digest),
+            coefficients=made.coefficients,
+            notes=made.notes,
         )
         sink.publish(result)
     finally:
@@ -219,6 +267,8 @@ def _existing(made: Plan, target: Path) -> Result:
         and result.root == made.root
         and result.contributions == tuple(digest for digest, _ in made.contributions)
         and result.excluded == made.excluded
+        and result.coefficients == made.coefficients
+        and result.notes == made.notes
         and result.merged.base == (None if made.base is None else made.base.digest)
     )
     if not same:

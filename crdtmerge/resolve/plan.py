@@ -7,49 +7,23 @@ an empty set, a missing base, an unknown strategy, a parameter out of range, con
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from fractions import Fraction
-from typing import Any
 
-from crdtmerge import canon
+from crdtmerge.coefficients import Published
 from crdtmerge.digest import DIGEST_BYTES, Digest
 from crdtmerge.dtypes import DType
-from crdtmerge.errors import EmptySetError, MissingBaseError, NotYetError, ParameterError
+from crdtmerge.errors import EmptySetError, NotYetError, ParameterError
 from crdtmerge.manifest import Manifest, Tensor
 from crdtmerge.rational import rational
 from crdtmerge.recipe import NUMERICS, Recipe, Weighting
 from crdtmerge.store import Store
-from crdtmerge.strategy import Group, Strategy, find, pin
+from crdtmerge.strategy import Member, pin
 
 from .admission import check_schema
-
-
-@dataclass(frozen=True)
-class Output:
-    """One floating tensor of the result."""
-
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    elements: int
-
-    @property
-    def columns(self) -> int:
-        """The last dimension; 1 for a scalar."""
-        return self.shape[-1] if self.shape else 1
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A strategy with its arguments, and the tensors that it merges, ascending by name."""
-
-    strategy: Strategy
-    arguments: Mapping[str, Any]
-    parameters: bytes
-    outputs: tuple[Output, ...]
-    group: Group
+from .assign import Assignment, assign
+from .published import chooser
 
 
 @dataclass(frozen=True)
@@ -82,6 +56,17 @@ class Plan:
         return self.root if self.recipe.seed_scope == "root" else Digest(bytes(DIGEST_BYTES))
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the result, ascending; a function of the inputs alone."""
+        return tuple(sorted({note for assignment in self.assignments for note in assignment.notes}))
+
+    @property
+    def coefficients(self) -> tuple[Digest, ...]:
+        """Digests of the published coefficients that are applied, ascending."""
+        applied = (assignment.group.coefficients for assignment in self.assignments)
+        return tuple(sorted({found.digest for found in applied if found is not None}))
+
+    @property
     def layout(self) -> list[tuple[str, DType, tuple[int, ...]]]:
         """Names, dtypes and shapes of the result, ascending by name."""
         floats = [(o.name, o.dtype, o.shape) for a in self.assignments for o in a.outputs]
@@ -102,6 +87,7 @@ def plan(
     recipe: Recipe,
     root: Digest,
     excluded: Sequence[tuple[Digest, str]] = (),
+    published: Sequence[Published] = (),
 ) -> Plan:
     """Decide a merge.
 
@@ -112,6 +98,7 @@ def plan(
         recipe: what to compute.
         root: the visible root.
         excluded: visible contributions that are left out, for the record.
+        published: coefficients that may apply.
 
     Raises:
         EmptySetError: if there is nothing to merge.
@@ -137,13 +124,17 @@ def plan(
     for _, manifest in chosen:
         check_schema(manifest, reference)
     _check_present(store, [m for _, m in chosen] + ([base_manifest] if base_manifest else []))
-    weights = _weights(recipe, chosen)
+    members = [
+        _member(digest, manifest, weight)
+        for (digest, manifest), weight in zip(chosen, _weights(recipe, chosen), strict=True)
+    ]
+    choose = chooser(store, published, ordered)
     return Plan(
         recipe=recipe,
         root=root,
         contributions=chosen,
         base=base_manifest,
-        assignments=_assign(recipe, reference, base_manifest, weights),
+        assignments=assign(recipe, reference, base_manifest, [m for _, m in chosen], members, choose),
         copied=tuple(_copied(t, base_manifest, chosen) for t in reference.tensors if not t.dtype.floating),
         shared=() if base_manifest is None else _shared(base_manifest, chosen),
         excluded=tuple(sorted(excluded)),
@@ -161,6 +152,11 @@ def _check_present(store: Store, manifests: Sequence[Manifest]) -> None:
             "`crdtmerge status` shows every contribution as ready.",
             wanted,
         )
+
+
+def _member(digest: Digest, manifest: Manifest, weight: Fraction) -> Member:
+    said = dict(manifest.metadata)
+    return Member(digest, weight, said.get("label"), said.get("role"), said.get("topic"))
 
 
 def _weights(recipe: Recipe, chosen: Sequence[tuple[Digest, Manifest]]) -> tuple[Fraction, ...]:
@@ -182,34 +178,6 @@ def _weights(recipe: Recipe, chosen: Sequence[tuple[Digest, Manifest]]) -> tuple
             text = metrics["num_examples"]
         weights.append(rational(text))
     return tuple(weights)
-
-
-def _assign(
-    recipe: Recipe, reference: Manifest, base: Manifest | None, weights: tuple[Fraction, ...]
-) -> tuple[Assignment, ...]:
-    choices = [(rule.glob, rule.strategy, rule.version, rule.parameters) for rule in recipe.rules]
-    choices.append(("*", recipe.strategy, recipe.version, recipe.parameters))
-    tensors: list[list[Output]] = [[] for _ in choices]
-    for tensor in reference.tensors:
-        if tensor.dtype.floating:
-            dtype = recipe.output_dtype or tensor.dtype
-            output = Output(tensor.name, dtype, tensor.shape, tensor.elements)
-            index = next(i for i, choice in enumerate(choices) if fnmatchcase(tensor.name, choice[0]))
-            tensors[index].append(output)
-    assignments = []
-    for (_, name, version, parameters), outputs in zip(choices, tensors, strict=True):
-        strategy = find(name, version)
-        if strategy.needs_base and base is None:
-            raise MissingBaseError(
-                f"{name} works on differences from a base, and there is none. "
-                "Give base=, or choose a strategy that needs none (weight_average, linear)."
-            )
-        if outputs:
-            arguments = strategy.read(parameters)
-            group = Group(tuple((o.name, o.shape) for o in outputs), len(weights), weights)
-            written = canon.encode([[key, str(value)] for key, value in sorted(arguments.items())])
-            assignments.append(Assignment(strategy, arguments, written, tuple(outputs), group))
-    return tuple(assignments)
 
 
 def _copied(tensor: Tensor, base: Manifest | None, chosen: Sequence[tuple[Digest, Manifest]]) -> Tensor:

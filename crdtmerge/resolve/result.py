@@ -19,7 +19,7 @@ from crdtmerge.limits import MANIFEST_BYTES_MAX
 from crdtmerge.manifest import Manifest
 from crdtmerge.recipe import Recipe
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Result:
         contributions: digests of what was merged, ascending.
         excluded: (digest, reason) of visible contributions that every replica leaves out, ascending.
         merged: the merged tensors, as a manifest of kind FULL.
+        coefficients: digests of the published coefficients that were applied, ascending.
+        notes: what a user should know, ascending: for example that no coefficients matched and a strategy's
+            initial point was used.
     """
 
     recipe: Recipe
@@ -39,6 +42,8 @@ class Result:
     contributions: tuple[Digest, ...]
     excluded: tuple[tuple[Digest, str], ...]
     merged: Manifest
+    coefficients: tuple[Digest, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def model(self) -> Digest:
@@ -56,6 +61,8 @@ class Result:
                 list(self.contributions),
                 [list(pair) for pair in self.excluded],
                 self.merged.encoded,
+                list(self.coefficients),
+                list(self.notes),
             ]
         )
 
@@ -71,8 +78,8 @@ class Result:
         Raises:
             MalformedError: if it is not canonical.
         """
-        row = canon.array(canon.decode(data, bytes_max=2 * MANIFEST_BYTES_MAX), 6)
-        version, recipe, root, contributions, excluded, merged = row
+        row = canon.array(canon.decode(data, bytes_max=2 * MANIFEST_BYTES_MAX), 8)
+        version, recipe, root, contributions, excluded, merged, coefficients, notes = row
         if canon.integer(version) != VERSION:
             raise MalformedError(f"a result of version {version!r}, this software reads {VERSION}")
         return cls(
@@ -84,4 +91,6 @@ class Result:
                 for key, reason in (canon.array(pair, 2) for pair in canon.array(excluded))
             ),
             merged=Manifest.decode(canon.octets(merged)),
+            coefficients=tuple(Digest(canon.octets(d, DIGEST_BYTES)) for d in canon.array(coefficients)),
+            notes=tuple(canon.text(note) for note in canon.array(notes)),
         )

@@ -24,8 +24,10 @@ from crdtmerge.store import Reader
 from crdtmerge.strategy import Survey, Tile
 
 from .admission import Progress
+from .assign import Assignment, Output
+from .attachments import read_evidence, read_factors
 from .inputs import read, read_contribution
-from .plan import Assignment, Output, Plan
+from .plan import Plan
 
 BUDGET_BYTES: Final = 1024 * MIB
 """Memory for tiles if the caller names none."""
@@ -147,9 +149,9 @@ def _tile_elements(plan: Plan, budget_bytes: int, threads: int) -> int:
 def _cut(assignment: Assignment, output: Output, width: int, budget_bytes: int | None) -> Iterator[_Piece]:
     """Cut one tensor into tiles as its strategy's scope allows."""
     step = width
-    if assignment.strategy.scope == "row":
+    if assignment.needs.scope == "row":
         step = max(width // max(output.columns, 1), 1) * max(output.columns, 1)
-    elif assignment.strategy.scope == "tensor":
+    elif assignment.needs.scope == "tensor":
         step = max(output.elements, 1)
         needed = 8 * step * ((1 + _DERIVED) * assignment.group.count + _FIXED)
         if budget_bytes is not None and needed > budget_bytes:
@@ -162,31 +164,40 @@ def _cut(assignment: Assignment, output: Output, width: int, budget_bytes: int |
 
 
 def _tile(plan: Plan, reader: Reader, piece: _Piece) -> Tile:
-    output, strategy = piece.output, piece.assignment.strategy
+    output, assignment = piece.output, piece.assignment
+    start, stop = piece.start, piece.stop
+    strategy, needs = assignment.strategy, assignment.needs
     base = None
     if plan.base is not None:
-        base = read(reader, plan.base.by_name[output.name], piece.start, piece.stop)
+        base = read(reader, plan.base.by_name[output.source], start, stop)
+    members = [plan.contributions[i] for i in assignment.indices]
     rows = [
-        read_contribution(reader, manifest, output.name, output.columns, piece.start, piece.stop)
-        for _, manifest in plan.contributions
+        read_contribution(reader, manifest, output.source, output.columns, start, stop)
+        for _, manifest in members
     ]
     keys: tuple[bytes, ...] = ()
-    if strategy.draws:
+    if needs.draws:
         keys = tuple(
             arith.draw.key(
-                plan.seed, strategy.name, strategy.version, piece.assignment.parameters, digest, output.name
+                plan.seed, strategy.name, strategy.version, assignment.parameters, digest, output.name
             )
-            for digest, _ in plan.contributions
+            for digest, _ in members
         )
+    whole = needs.scope == "tensor"
     return Tile(
         tensor=output.name,
         shape=output.shape,
-        start=piece.start,
+        start=start,
         base=base,
         given=tuple(values for values, _ in rows),
         is_delta=tuple(delta for _, delta in rows),
-        weights=piece.assignment.group.weights,
+        group=assignment.group,
         keys=keys,
+        evidence={
+            kind: tuple(read_evidence(reader, m, kind, output.source, start, stop) for _, m in members)
+            for kind in needs.kinds_read
+        },
+        factors=tuple(read_factors(reader, m, output.source) for _, m in members) if whole else (),
     )
 
 

@@ -18,7 +18,8 @@ from crdtmerge.parameters import Choice, Flag, Integer, ParameterSpec
 from crdtmerge.recipe import Given, Recipe, parameters_of
 from crdtmerge.resolve import merge
 from crdtmerge.resolve.statedict import to_raw
-from crdtmerge.strategy import Strategy, strategies
+from crdtmerge.selftest import equipped
+from crdtmerge.strategy import Strategy, find, strategies
 
 SHAPES: Final = {"bias": (33,), "half": (9, 31), "matrix": (24, 20), "rows": (10_007, 3), "scalar": ()}
 """``rows`` takes one tile, two or eight."""
@@ -85,8 +86,10 @@ def results(shift: int) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
 def _merged(case: Case, models: list[dict[str, torch.Tensor]], shift: int) -> bytes:
     order = [1 + (i + shift) % case.count for i in range(case.count)]
+    found = find(case.recipe.strategy, case.recipe.version)
+    needs = found.needs(found.read(case.recipe.parameters))
     merged = merge(
-        [models[i] for i in order],
+        [equipped(models[i], i, needs) for i in order],
         base=models[0],
         recipe=case.recipe,
         weights=case.weights and [case.weights[i - 1] for i in order],

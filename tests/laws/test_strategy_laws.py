@@ -18,13 +18,13 @@ import strategies_harness
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies_harness import Contribution, Model
+from strategies_harness import Contribution, Model, equipped
 
 import crdtmerge.strategies
 from crdtmerge import arith
 from crdtmerge.arith import Tensor
 from crdtmerge.dtypes import DType
-from crdtmerge.errors import CrdtMergeError
+from crdtmerge.errors import CrdtMergeError, ParameterError
 from crdtmerge.strategy import Strategy, strategies
 
 ALL = list(strategies().values())
@@ -55,7 +55,8 @@ def sets(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[list[Contributi
 def merge(
     strategy: Strategy, contributions: Sequence[Contribution], base: Model, widths: Sequence[int] = (1 << 16,)
 ) -> bytes:
-    merged = strategies_harness.merge(strategy, contributions, base, widths=widths, shapes=SHAPES)
+    ready = equipped(strategy, contributions, SHAPES)
+    merged = strategies_harness.merge(strategy, ready, base, widths=widths, shapes=SHAPES)
     return b"".join(struct.pack(f"<{len(x)}d", *x.tolist()) for x in merged.values())
 
 
@@ -77,7 +78,7 @@ def test_arrival_order_and_duplicates_never_show(
 def test_where_tiles_are_cut_never_shows(
     strategy: Strategy, base: Model, contributions: list[Contribution], widths: list[int]
 ) -> None:
-    if strategy.scope == "element":
+    if strategy.declared.scope == "element":
         assert merge(strategy, contributions, base, widths) == merge(strategy, contributions, base)
     else:
         # Such a strategy sees whole rows or tensors; what it may not do is remember the last merge.
@@ -103,8 +104,9 @@ def large() -> tuple[list[Contribution], dict[str, Tensor]]:
 @pytest.mark.parametrize("widths", [(16383, 1, 16385, 77), (1 << 14,), (1000,)], ids=str)
 def test_cuts_at_odd_places_of_large_tensors_never_show(strategy: Strategy, widths: tuple[int, ...]) -> None:
     contributions, base = large()
+    contributions = equipped(strategy, contributions, {})
     whole = strategies_harness.merge(strategy, contributions, base)
-    if strategy.scope != "element":
+    if strategy.declared.scope != "element":
         widths = (1 << 20,)
     cut = strategies_harness.merge(strategy, contributions, base, widths=widths)
     assert same(whole, cut)
@@ -113,6 +115,7 @@ def test_cuts_at_odd_places_of_large_tensors_never_show(strategy: Strategy, widt
 @every_strategy
 def test_threads_never_show(strategy: Strategy) -> None:
     contributions, base = large()
+    contributions = equipped(strategy, contributions, {})
 
     def run(threads: int) -> dict[str, Tensor]:
         torch.set_num_threads(threads)
@@ -128,6 +131,7 @@ def test_threads_never_show(strategy: Strategy) -> None:
 def test_a_contribution_alone_is_itself_where_that_is_declared(
     strategy: Strategy, base: Model, model: Model
 ) -> None:
+    assert not (strategy.alone_is_itself and strategy.declared.members_min > 1)
     merged = merge(strategy, [Contribution("A", model)], base)
     itself = b"".join(struct.pack(f"<{len(model[name])}d", *model[name]) for name in sorted(model))
     assert not strategy.alone_is_itself or merged == itself
@@ -140,7 +144,8 @@ def test_finite_numbers_give_finite_numbers_or_a_typed_error(
     strategy: Strategy, base: Model, contributions: list[Contribution]
 ) -> None:
     with contextlib.suppress(CrdtMergeError):
-        merged = strategies_harness.merge(strategy, contributions, base, shapes=SHAPES)
+        ready = equipped(strategy, contributions, SHAPES)
+        merged = strategies_harness.merge(strategy, ready, base, shapes=SHAPES)
         encoded = b"".join(arith.encode(x, DType.F64) for x in merged.values())
         assert arith.non_finite(encoded, DType.F64) is None
 
@@ -153,9 +158,10 @@ def test_which_contribution_has_which_digest_changes_no_value(
     # Whole numbers, so that sums are exact in any order. Draws belong to digests, so they do move.
     def run(order: Sequence[dict[str, list[float]]]) -> Tensor:
         contributions = [Contribution(chr(65 + i), row) for i, row in enumerate(order)]
-        return torch.cat(list(strategies_harness.merge(strategy, contributions, base).values()))
+        ready = equipped(strategy, contributions, SHAPES)
+        return torch.cat(list(strategies_harness.merge(strategy, ready, base, shapes=SHAPES).values()))
 
-    if strategy.draws:
+    if strategy.declared.draws or not strategy.symmetric:
         assert torch.equal(run(rows), run(rows))
     else:
         assert torch.allclose(run(rows), run(rows[::-1]), rtol=1e-9, atol=1e-9)
@@ -180,7 +186,7 @@ def test_defaults_are_accepted_when_written_out(strategy: Strategy) -> None:
 
 
 @every_strategy
-def test_weights_are_not_ignored(strategy: Strategy) -> None:
+def test_weights_count_or_are_refused(strategy: Strategy) -> None:
     rows = [[1.0, 2.0, 4.0, 3.0], [2.0, -1.0, 1.0, 1.0], [4.0, 1.0, 1.0, 2.0]]
     base = {"w": [0.0] * 4}
 
@@ -192,9 +198,16 @@ def test_weights_are_not_ignored(strategy: Strategy) -> None:
         # Nothing may be dropped: what is dropped has no weight.
         parameters = {s.name: "1" for s in strategy.parameters if s.name == "density"}
         parameters |= {s.name: "0" for s in strategy.parameters if s.name == "p"}
-        return strategies_harness.merge(strategy, contributions, base, parameters=parameters)["w"].tolist()
+        ready = equipped(strategy, contributions, {"w": (2, 2)})
+        merged = strategies_harness.merge(strategy, ready, base, parameters=parameters, shapes={"w": (2, 2)})
+        return merged["w"].tolist()
 
-    assert run(1, 1, 1) != run(1, 5, 2)
+    if strategy.weighted:
+        assert run(1, 1, 1) != run(1, 5, 2)
+    else:
+        assert run(1, 1, 1)
+        with pytest.raises(ParameterError, match="weight"):
+            run(1, 5, 2)
 
 
 def test_every_family_is_imported_by_name() -> None:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies_harness import BASE, F4, Contribution, merge, merged
 
+from crdtmerge.digest import Digest
 from crdtmerge.errors import MissingBaseError, ParameterError
 from crdtmerge.strategies.linear import task_arithmetic, weight_average
-from crdtmerge.strategy import Tile
+from crdtmerge.strategy import Group, Member, Tile
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -154,7 +155,7 @@ def test_a_published_difference_and_the_model_it_leads_to_merge_alike() -> None:
 def test_a_difference_without_base_is_an_error_and_not_a_model() -> None:
 
     one = torch.ones(1, dtype=torch.float64)
-    tile = Tile("w", (1,), 0, None, (one,), (True,), (Fraction(1),), ())
+    tile = Tile("w", (1,), 0, None, (one,), (True,), Group((("w", (1,)),), (Member(Digest(bytes(32))),)))
     with pytest.raises(ParameterError, match="base"):
         weight_average(tile)
     with pytest.raises(MissingBaseError):

@@ -10,19 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies_harness import tensor
 
+from crdtmerge.digest import Digest
 from crdtmerge.errors import MissingBaseError
 from crdtmerge.strategies.parts import consensus, scale, span
 from crdtmerge.strategies.parts.delta import Extent
 from crdtmerge.strategies.parts.mask import Trim
-from crdtmerge.strategy import Group, Tile
+from crdtmerge.strategy import Group, Member, Tile
 
-GROUP = Group((("a", (2, 3)), ("b", ()), ("c", (0,)), ("d", (4,))), 1, (Fraction(1),))
+GROUP = Group((("a", (2, 3)), ("b", ()), ("c", (0,)), ("d", (4,))), (Member(Digest(bytes(32))),))
 
 
 def tile(name: str, start: int, values: list[float]) -> Tile:
     shape = dict(GROUP.tensors)[name]
     row = tensor(values)
-    return Tile(name, shape, start, torch.zeros_like(row), (row,), (False,), (Fraction(1),), ())
+    return Tile(name, shape, start, torch.zeros_like(row), (row,), (False,), GROUP)
 
 
 @given(st.lists(st.fractions(), min_size=1, max_size=6))
@@ -88,7 +89,7 @@ def test_a_trim_that_needs_several_passes_asks_for_them(monkeypatch: pytest.Monk
 def test_a_difference_goes_onto_a_base_or_nowhere() -> None:
     t = tile("b", 0, [1.0])
     assert scale.onto(t, tensor([2.0]), Fraction(1, 2)).tolist() == [1.0]
-    bare = Tile("b", (), 0, None, t.given, (True,), t.weights, ())
+    bare = Tile("b", (), 0, None, t.given, (True,), GROUP)
     with pytest.raises(MissingBaseError, match="there is none"):
         scale.onto(bare, tensor([2.0]), Fraction(1))
 

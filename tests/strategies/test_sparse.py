@@ -11,13 +11,15 @@ import pytest
 from strategies_harness import BASE, F4, Contribution, merge, merged, tensor
 
 from crdtmerge.arith import Tensor
+from crdtmerge.digest import Digest
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategies import sparse
 from crdtmerge.strategies.sparse import dare_with
-from crdtmerge.strategy import Tile
+from crdtmerge.strategy import Group, Member, Tile
 
 MASKS = [[1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 1]]
 HALF = Fraction(1, 2)
+THREE = Group((("w", (4,)),), tuple(Member(Digest(bytes([i]) * 32)) for i in range(3)))
 
 
 def bits(values: Sequence[float]) -> bytes:
@@ -183,7 +185,7 @@ def inject(monkeypatch: pytest.MonkeyPatch, masks: Sequence[Sequence[float]]) ->
     ("scale", "expected"), [(Fraction(1), [1.5, 1.0, 2.0, 4.5]), (HALF, [1.25, 1.5, 2.5, 4.25])], ids=str
 )
 def test_dare_with_the_catalogues_masks_is_the_catalogues(scale: Fraction, expected: list[float]) -> None:
-    tile = Tile("w", (4,), 0, tensor(BASE), tuple(map(tensor, F4)), (False,) * 3, (Fraction(1),) * 3, ())
+    tile = Tile("w", (4,), 0, tensor(BASE), tuple(map(tensor, F4)), (False,) * 3, THREE)
     merged_tile = dare_with(tile, [tensor(m) for m in MASKS], p=HALF, rescale=True, scale=scale)
     assert merged_tile.tolist() == expected
 
