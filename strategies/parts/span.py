@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final, TypeAlias
 
-from crdtmerge.arith import LaneGram, scalar
+from crdtmerge.arith import LaneGram, Tensor, scalar
 from crdtmerge.errors import NonFiniteError
 from crdtmerge.strategy import Group, Tile
 
@@ -36,10 +37,16 @@ class Coefficients:
     Args:
         group: what is merged.
         solve: from a Gram matrix to coefficients.
+        vectors: from a tile to its k vectors, the contributions' values unless said otherwise.
     """
 
-    def __init__(self, group: Group, solve: Callable[[Matrix], Sequence[float]]) -> None:
-        self._count, self._solve = group.count, solve
+    def __init__(
+        self,
+        group: Group,
+        solve: Callable[[Matrix], Sequence[float]],
+        vectors: Callable[[Tile], Sequence[Tensor]] = attrgetter("models"),
+    ) -> None:
+        self._count, self._solve, self._vectors = group.count, solve, vectors
         self._sizes = {name: math.prod(shape) for name, shape in group.tensors}
         self._gram = LaneGram(group.count)
         self._of: dict[str, tuple[float, ...]] = {}
@@ -53,7 +60,7 @@ class Coefficients:
         if self._count == 1:
             return
         try:
-            self._gram.feed(tile.models, tile.start)
+            self._gram.feed(self._vectors(tile), tile.start)
             if tile.stop == self._sizes[tile.tensor]:
                 gram = self._gram.result()
                 self._gram = LaneGram(self._count)
