@@ -39,7 +39,7 @@ demo: setup
 	$(BIN)/crdtmerge demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
@@ -52,7 +52,7 @@ format: setup
 	$(BIN)/ruff format .
 
 nightly: setup
-	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest --timeout 0
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest --numprocesses auto --dist worksteal --timeout 0
 
 bench: setup
 	@set -e; for benchmark in benchmarks/*.py; do \

@@ -1,9 +1,10 @@
-"""How fast each strategy merges, beside copying the same bytes, in one run.
+"""How fast strategies merge, beside copying the same bytes, in one run.
 
-    python benchmarks/merge.py [--mib 64] [--models 4] [--threads 1]
+    python benchmarks/merge.py [STRATEGY ...] [--mib 64] [--models 4] [--dtype F32] [--threads 1]
 
-Rates count the bytes of all contributions, the base where it is read, and the result. Ratios are good to
-about a factor of 1.3 on a quiet machine; on a busy one only their order means something.
+Rates count the bytes of all contributions, the base where it is declared, and the result. With one thread
+they are of processor time, which a busy machine disturbs least, otherwise of time that passed. *Verify* is
+what hashing the contributions costs by itself: no merge can do without, and the last column leaves it out.
 """
 
 from __future__ import annotations
@@ -11,64 +12,88 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from crdtmerge.manifest import Kind
 from crdtmerge.merkle import MerkleSet
 from crdtmerge.recipe import Recipe
-from crdtmerge.resolve import MemorySink, execute, plan, take
+from crdtmerge.resolve import MemorySink, Plan, execute, plan, take
 from crdtmerge.store import Store
-from crdtmerge.strategy import strategies
+from crdtmerge.strategy import find
+
+NAMES = ("weight_average", "linear", "task_arithmetic", "slerp", "dare", "ties", "dare_ties")
+TORCH = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def best(work: Callable[[], object], times: int = 3) -> float:
+def best(work: Callable[[], object], clock: Callable[[], float], times: int = 3) -> float:
     """Return the seconds of the fastest of a few runs."""
     taken = []
     for _ in range(times):
-        begun = time.perf_counter()
+        begun = clock()
         work()
-        taken.append(time.perf_counter() - begun)
+        taken.append(clock() - begun)
     return min(taken)
 
 
 def main() -> None:
-    """Print one row for each installed strategy."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mib", type=int, default=64)
+    """Print one row for each strategy."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("strategies", nargs="*", default=NAMES)
+    parser.add_argument("--mib", type=int, default=64, help="of one model")
     parser.add_argument("--models", type=int, default=4)
+    parser.add_argument("--dtype", choices=TORCH, default="F32")
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
-    elements = chosen.mib * (1 << 20) // 4
-    source = torch.arange(elements, dtype=torch.float32)
-    target = torch.empty_like(source)
-    copy = 2 * 4 * elements / best(lambda: target.copy_(source))
-    print(f"copy           {copy / 1e9:7.2f} GB/s")
+    clock = time.process_time if chosen.threads == 1 else time.perf_counter
+    one = chosen.mib << 20
+    kind = TORCH[chosen.dtype]
+    source = torch.ones(one, dtype=torch.uint8)
+    target = torch.ones_like(source)
+
+    def copy() -> float:
+        return 2 * one / best(lambda: target.copy_(source), clock, 5)
+
     with Store.memory() as store:
         draw = torch.Generator().manual_seed(0)
-        weights = torch.randn(elements // 1024, 1024, generator=draw)
-        base = take(store, {"w": weights}, kind=Kind.BASE, base=None)
+        shape = (one // kind.itemsize // 1024, 1024)
+        weights = torch.randn(shape, generator=draw)
+        base = take(store, {"w": weights.to(kind)}, kind=Kind.BASE, base=None)
         tuned = [
             take(
                 store,
-                {"w": weights + 0.01 * torch.randn(weights.shape, generator=draw)},
+                {"w": (weights + 0.01 * torch.randn(shape, generator=draw)).to(kind)},
                 kind=Kind.FULL,
                 base=base.digest,
             )
             for _ in range(chosen.models)
         ]
         digests = [manifest.digest for manifest in tuned]
-        for (name, _), strategy in strategies().items():
+        blocks = [name for manifest in (base, *tuned) for name in store.block_list(manifest.tensors[0].root)]
+
+        def verify() -> None:
+            with ThreadPoolExecutor(chosen.threads) as pool:
+                list(pool.map(lambda name: len(store.blocks.get(name)), blocks))
+
+        hashing = best(verify, clock)
+        print(f"{'copy':16s}{copy() / 1e9:7.2f} GB/s")
+        print(f"{'verify':16s}{one * (chosen.models + 1) / hashing / 1e9:7.2f} GB/s")
+        for name in chosen.strategies:
             made = plan(
                 store, digests, base=base.digest, recipe=Recipe(name), root=MerkleSet.of(digests).root
             )
 
-            def merge(made=made) -> None:  # type: ignore[no-untyped-def]
-                execute(made, store.reader(1 << 28), MemorySink(made.layout), threads=chosen.threads)
+            def merge(made: Plan = made) -> None:
+                execute(made, store.reader(16 * one), MemorySink(made.layout), threads=chosen.threads)
 
-            moved = 4 * elements * (chosen.models + 1 + strategy.declared.base)
-            rate = moved / best(merge, 2)
-            print(f"{name:14s} {rate / 1e9:7.2f} GB/s   {rate / copy:6.3f} of copy")
+            moved = one * (chosen.models + 1 + find(name).declared.base)
+            taken = best(merge, clock)
+            rate, arithmetic, beside = moved / taken, moved / (taken - hashing), copy()
+            print(
+                f"{name:16s}{rate / 1e9:7.2f} GB/s {rate / beside:7.3f} of copy,"
+                f" {arithmetic / beside:6.3f} without verification"
+            )
 
 
 if __name__ == "__main__":

@@ -42,7 +42,10 @@ class Domain(Enum):
     FINGERPRINT_KEY = "fingerprint key"
     ID_RUN = "run of ids"
     NODE_RECORD = "node record"
+    ATTESTATION = "attestation"
+    INPUTS = "inputs"
     INVITE = "invite"
+    TLS_KEY = "tls key"
     CHANCE = "chance"
 
     @property

@@ -6,6 +6,7 @@
     ├─ NotYetError       something is absent that a sync may bring
     ├─ StoreError        the disk failed or lied
     ├─ DemoError         the demonstration did not show what it should
+    ├─ SimulationError   a simulation broke a promise: a bug of ours
     └─ DivergenceError   two honest results differ: a bug of ours, never caught
 
 Messages say who is at fault, what was got and what was wanted, and what to do. What a program may
@@ -58,6 +59,18 @@ class NonFiniteError(UsageError):
 
     Attributes:
         tensor: the tensor's name.
+    """
+
+    def __init__(self, message: str, tensor: str = "") -> None:
+        self.tensor = tensor
+        super().__init__(message)
+
+
+class EvidenceError(UsageError):
+    """Evidence breaks a rule of its kind, or was computed for other weights than it comes with.
+
+    Attributes:
+        tensor: name of the evidence at fault.
     """
 
     def __init__(self, message: str, tensor: str = "") -> None:
@@ -162,13 +175,36 @@ class DemoError(CrdtMergeError):
     """A process of the demonstration did not do what it was asked to, or a promise did not hold."""
 
 
+class SimulationError(CrdtMergeError):
+    """A simulation broke a promise of the protocol: a bug of ours; its seed replays it.
+
+    Attributes:
+        promise: which one, such as "G2".
+    """
+
+    def __init__(self, message: str, *, promise: str) -> None:
+        self.promise = promise
+        super().__init__(message)
+
+
 class DivergenceError(CrdtMergeError):
     """Two replicas computed different models from the same inputs: a bug, never to be caught.
 
     Attributes:
         ours, theirs: the digests of the two results.
+        our_environment, their_environment: where they were computed, as the two sides say.
     """
 
-    def __init__(self, message: str, *, ours: bytes, theirs: bytes) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        ours: bytes,
+        theirs: bytes,
+        our_environment: str = "",
+        their_environment: str = "",
+    ) -> None:
         self.ours, self.theirs = ours, theirs
-        super().__init__(f"{message}: ours {ours.hex()}, theirs {theirs.hex()}")
+        self.our_environment, self.their_environment = our_environment, their_environment
+        where = our_environment and f" ({our_environment})", their_environment and f" ({their_environment})"
+        super().__init__(f"{message}: ours {ours.hex()}{where[0]}, theirs {theirs.hex()}{where[1]}")

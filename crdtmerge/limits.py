@@ -42,12 +42,26 @@ TARGETS_MAX: Final = 256
 PLAN_BYTES_MAX: Final = 4 * MIB
 """A published plan of layers: 16 000 tensors of 256 bytes each."""
 
+COEFFICIENTS_BYTES_MAX: Final = 256 * MIB
+"""Content of one payload of coefficients: a number for every column of twenty models of 8 billion
+parameters. A larger one is neither published nor applied."""
+
+PATTERNS_MAX: Final = 1024
+"""Names with wildcards in one payload: each is held against every tensor."""
+
 PROOF_BYTES_MAX: Final = 16 * KIB
 """A proof of presence or absence: at most 256 branches of 37 bytes and two keys."""
 
 # --- blocks and files ------------------------------------------------------------------------
 BLOCK_BYTES: Final = MIB
 """Size of a block: part of the definition of a tensor's root, so not a tunable."""
+
+SPARE_BYTES: Final = 256 * MIB
+"""Of the disk, left free by downloads: for the database, whose promises must not fail for want of room."""
+
+GARBAGE_GRACE_MS: Final = 24 * 3600 * 1000
+"""How long content that nothing points to rests before it is forgotten: a day to undo a mistake, and longer
+than any ingest or transfer that is about to point to it."""
 
 SAFETENSORS_HEADER_BYTES_MAX: Final = 16 * MIB
 """Header of a safetensors file; the format's own library allows 100 MB."""

@@ -78,10 +78,10 @@ class Number:
 
 @dataclass(frozen=True)
 class Integer:
-    """A whole number."""
+    """A whole number; ``default=None`` means that the strategy's own text says what absence means."""
 
     name: str
-    default: int
+    default: int | None
     doc: str
     minimum: int | None = None
     maximum: int | None = None
@@ -89,11 +89,13 @@ class Integer:
     @property
     def default_text(self) -> str:
         """The default, for people."""
-        return str(self.default)
+        return "none" if self.default is None else str(self.default)
 
-    def read(self, value: Parameter | None) -> int:
+    def read(self, value: Parameter | None) -> int | None:
         """Return the integer."""
         value = self.default if value is None else value
+        if value is None:
+            return None
         if isinstance(value, str) and value.lstrip("-").isdecimal():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):

@@ -244,14 +244,20 @@ class Recipe:
 
 
 def parameters_of(given: Mapping[str, Given]) -> tuple[tuple[str, Parameter], ...]:
-    """Return parameters in canonical form, ascending by name: floats and fractions become decimal text."""
-    return tuple((name, _canonical(given[name])) for name in sorted(given))
+    """Return parameters in canonical form, ascending by name: floats and fractions become decimal text.
+
+    Raises:
+        ParameterError: if a value is none of a recipe's, or a gradient has less than two numbers.
+    """
+    return tuple((name, _canonical(name, given[name])) for name in sorted(given))
 
 
-def _canonical(value: Given) -> Parameter:
+def _canonical(name: str, value: Given) -> Parameter:
     if isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, Sequence):
+        if len(value) < 2:
+            raise ParameterError(f"{name}: a gradient has at least two numbers, got {list(value)}")
         return tuple(decimal(stop) for stop in value)
     return decimal(value)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -29,6 +30,7 @@ from crdtmerge.errors import MalformedError, NotYetError, RejectedError
 from crdtmerge.keys import NodeId
 from crdtmerge.node import certificate, transport, wire
 from crdtmerge.node.address import Address, is_ip, is_local
+from crdtmerge.node.certificate import Leaf
 from crdtmerge.node.credentials import Credentials
 from crdtmerge.node.pb import sync_pb2
 from crdtmerge.sync.events import Failure
@@ -36,6 +38,7 @@ from crdtmerge.sync.records import NodeRecord
 
 CHANNELS_MAX: Final = 16
 REASON_CHARACTERS_MAX: Final = 200
+_MILLISECONDS: Final = re.compile("[0-9]{1,9}")
 
 
 class CallError(NotYetError):
@@ -43,10 +46,11 @@ class CallError(NotYetError):
 
     Attributes:
         failure: why, as far as the machine wants to know.
+        retry_after_ms: when the other side, being busy, wants to be called again.
     """
 
-    def __init__(self, failure: Failure, reason: str) -> None:
-        self.failure = failure
+    def __init__(self, failure: Failure, reason: str, *, retry_after_ms: int = 0) -> None:
+        self.failure, self.retry_after_ms = failure, retry_after_ms
         super().__init__(f"{failure.value}: {reason[:REASON_CHARACTERS_MAX]}")
 
 
@@ -135,6 +139,14 @@ class Client:
         if health_pb2.HealthCheckResponse.FromString(data).status != health_pb2.HealthCheckResponse.SERVING:
             raise CallError(Failure.REFUSED, "not serving")
 
+    async def renew(self, credentials: Credentials) -> None:
+        """Present another leaf from now on: connections under the old one are used no more."""
+        self.credentials = credentials
+        for warm in list(self._warm.values()):
+            self._drop(warm)
+            if not warm.users:
+                await warm.channel.close(None)
+
     async def close(self) -> None:
         """Close every connection; calls in flight fail."""
         while self._warm:
@@ -152,7 +164,7 @@ class Client:
                 return await self._call_at(target, contact, path, data, left / (len(targets) - index))
             except CallError as tried:
                 error = tried
-                if tried.failure is Failure.REFUSED:
+                if tried.failure in (Failure.REFUSED, Failure.BUSY):
                     break
         raise error
 
@@ -169,6 +181,11 @@ class Client:
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     self._drop(warm)
                     raise CallError(Failure.UNREACHABLE, error.details() or "") from error
+                retry_after_ms = _retry_after_ms(error)
+                if retry_after_ms is not None:
+                    raise CallError(
+                        Failure.BUSY, error.details() or "", retry_after_ms=retry_after_ms
+                    ) from error
                 raise CallError(Failure.REFUSED, f"{error.code().name}: {error.details()}") from error
 
     @asynccontextmanager
@@ -200,7 +217,7 @@ class Client:
     def _dial(self, target: str, contact: Contact) -> grpc.aio.Channel:
         options = [
             *transport.OPTIONS,
-            ("grpc.ssl_target_name_override", certificate.host_of(contact.node)),
+            ("grpc.ssl_target_name_override", _leaf_of(contact.leaf, self.credentials.federation).host),
             ("grpc.use_local_subchannel_pool", 1),  # else a new channel inherits a failed one's back-off
             ("grpc.enable_http_proxy", int(self.proxy is not None)),
         ]
@@ -222,10 +239,21 @@ class Client:
     def _require_own(self, contact: Contact) -> None:
         """Refuse a contact with somebody else's certificate: members write what they like into records."""
         try:
-            if _node_of(contact.leaf, self.credentials.federation) != contact.node:
+            if _leaf_of(contact.leaf, self.credentials.federation).node != contact.node:
                 raise CallError(Failure.UNREACHABLE, "its record carries another node's certificate")
         except RejectedError as error:
             raise CallError(Failure.UNREACHABLE, str(error)) from error
+
+
+def _retry_after_ms(error: grpc.aio.AioRpcError) -> int | None:
+    """Return when a busy node wants to be called again; None if it did not refuse for being busy."""
+    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return None
+    trailing: Any = error.trailing_metadata() or ()
+    for key, value in trailing:
+        if key == transport.RETRY_AFTER and _MILLISECONDS.fullmatch(str(value)):
+            return int(value)
+    return None
 
 
 async def _resolve(address: Address) -> list[str]:
@@ -239,4 +267,4 @@ async def _resolve(address: Address) -> list[str]:
     return [str(item[4][0]) for item in found]
 
 
-_node_of: Callable[[bytes, Digest], NodeId] = lru_cache(maxsize=4096)(certificate.node_of)
+_leaf_of: Callable[[bytes, Digest], Leaf] = lru_cache(maxsize=4096)(certificate.read)

@@ -8,6 +8,8 @@ A configuration is data: `load` reads <home>/config.toml, strictly, and lets fla
     proxy = "http://127.0.0.1:3128"         # HTTP CONNECT proxy for every outgoing connection
     period_s = 10.0                         # between two rounds of anti-entropy
     concurrent_calls_max = 256              # served at once; more are refused, not queued
+    compress = true                         # let blocks travel packed, where zstandard is installed
+    calls_per_s = 1000.0                    # of one node; more are told to wait, and nothing else
 
 Proxies from the environment are ignored: they are meant for the web, and would silently cut peers apart.
 """
@@ -25,6 +27,8 @@ from crdtmerge.limits import ADDRESSES_MAX
 from crdtmerge.node.address import Address, is_ip, is_local
 
 FILE: Final = "config.toml"
+CALLS_PER_S: Final = 1000.0
+"""Of one node: what a fast transfer of small blocks needs, and what one Python process can answer."""
 LISTEN: Final = Address("127.0.0.1", 7707)
 
 
@@ -39,6 +43,8 @@ class Config:
     proxy: str | None = None
     period_s: float = 10.0
     concurrent_calls_max: int = 256
+    calls_per_s: float = CALLS_PER_S
+    compress: bool = True
 
     def __post_init__(self) -> None:
         if len(self.advertise) > ADDRESSES_MAX:
@@ -47,6 +53,8 @@ class Config:
             raise ParameterError(f"period_s: wanted 0.05 to 3600 seconds, got {self.period_s}")
         if not 1 <= self.concurrent_calls_max <= 65536:
             raise ParameterError(f"concurrent_calls_max: wanted 1 to 65536, got {self.concurrent_calls_max}")
+        if not 1 <= self.calls_per_s <= 1_000_000:
+            raise ParameterError(f"calls_per_s: wanted 1 to 1000000, got {self.calls_per_s}")
         if self.proxy is not None and not self.proxy.startswith("http://"):
             raise ParameterError(f"proxy: wanted http://host:port, got {self.proxy!r}")
         if not self.advertise and self.listen.is_wildcard:
@@ -141,4 +149,6 @@ _READ: Final[Mapping[str, Any]] = {
     "proxy": _text,
     "period_s": _number,
     "concurrent_calls_max": _integer,
+    "calls_per_s": _number,
+    "compress": _flag,
 }

@@ -18,11 +18,13 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from crdtmerge.errors import CrdtMergeError
+from crdtmerge.errors import CrdtMergeError, LockedError, OutOfSpaceError
 from crdtmerge.keys import NodeId
 from crdtmerge.node.client import CallError, Client, Contact
+from crdtmerge.node.credentials import Credentials
 from crdtmerge.node.figures import Figures
 from crdtmerge.node.keeper import Keeper, Turn
+from crdtmerge.node.porter import Porter
 from crdtmerge.sync.events import Call, Failure
 from crdtmerge.sync.messages import Reply, Request
 
@@ -73,12 +75,17 @@ class Driver:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._probes = asyncio.Semaphore(PROBES_MAX)
+        self._porter = Porter(lambda block: self._in_thread(self._keeper.content.block, block))
         self._closing = False
         self._answered: Contact | None = None
 
     def is_member(self, node: NodeId) -> bool:
         """Whether a node is a member at this moment."""
         return self._keeper.authority.is_member(node)
+
+    def issued_since(self, node: NodeId) -> int:
+        """Return when the leaf in a node's record was issued; 0 without a record of it."""
+        return self._keeper.issued_since(node)
 
     async def handle(self, sender: NodeId, request: Request) -> Reply:
         """Answer a request.
@@ -89,7 +96,7 @@ class Driver:
         turn = await self._take(self._keeper.request, sender, request)
         if turn.reply is None:
             raise turn.refusal or CrdtMergeError("no reply")
-        return turn.reply
+        return await self._porter.packed(request, turn.reply)
 
     async def dial_back(self, node: NodeId) -> bool:
         """Say whether a node can be reached under the addresses in its record."""
@@ -121,8 +128,22 @@ class Driver:
             if in_vain == PROBES_IN_VAIN:
                 log.warning("unreachable: others cannot dial this node's addresses; check `advertise`")
 
-    async def renew(self, record: bytes) -> None:
-        """Spread a new record of this node."""
+    async def collect(self) -> None:
+        """Forget the garbage in the home, unless a model is being taken in or the disk has no room for it."""
+        needed = await self._in_thread(self._keeper.needed)
+        try:
+            found = await asyncio.to_thread(self._keeper.collect, needed)
+        except (LockedError, OutOfSpaceError) as error:
+            log.info("not collected reason=%s", error)
+            return
+        if found:
+            log.info("collected contributions=%d bytes=%d", len(found.manifests), found.bytes)
+            await self._carry_out(self._keeper.collected)
+
+    async def renew(self, record: bytes, credentials: Credentials | None = None) -> None:
+        """Spread a new record of this node; call with new credentials, if there are any."""
+        if credentials is not None:
+            await self._client.renew(credentials)
         await self._take(self._keeper.renewed, record)
 
     async def start(self) -> None:
@@ -201,13 +222,14 @@ class Driver:
         try:
             if contact is None:
                 raise CallError(Failure.UNREACHABLE, "no record of this node")
-            reply = await self._client.call(contact, call.request)
+            request = self._porter.asked(call.to, call.request)
+            reply = await self._porter.unpacked(call.to, request, await self._client.call(contact, request))
         except CallError as error:
             log.debug(
                 "failed node=%s request=%s error=%s", call.to.hex()[:16], type(call.request).__name__, error
             )
             self._figures.failed(call.to, now_ms=self._clock.now_ms(), reason=str(error))
-            await self._carry_out(self._keeper.failed, call.call_id, error.failure)
+            await self._carry_out(self._keeper.failed, call.call_id, error.failure, error.retry_after_ms)
             return
         round_trip_ms = int(1000 * (self._loop.time() - started_s))
         self._figures.succeeded(call.to, now_ms=self._clock.now_ms(), round_trip_ms=round_trip_ms)

@@ -1,7 +1,8 @@
 """Secret keys of one home: who this node is, and what lets it issue certificates.
 
     identity.key   the Ed25519 secret of the node id
-    tls.key        the P-256 secret of this node's TLS connections
+    tls.key        the P-256 secret of this node's TLS connections; tls.pem, its leaf, is no secret
+    tls.old.key    the one before it, presented for a while to those who still expect it; tls.old.pem
     ca.key         the P-256 secret of the federation's certificate authority
 
 Each file holds 64 hexadecimal digits (see `crdtmerge.store.secrets`). Losing identity.key loses the node's
@@ -24,6 +25,7 @@ from crdtmerge.keys import KEY_BYTES, SigningKey
 from crdtmerge.store.secrets import IDENTITY, create_secret, read_secret
 
 TLS: Final = "tls.key"
+TLS_OLD: Final = "tls.old.key"
 CA: Final = "ca.key"
 
 

@@ -59,6 +59,7 @@ async def join(home: Path, ticket: Ticket, config: Config | None = None) -> Node
             tls_secret=identity.create_tls_secret(home),
             ca_secret=ticket.ca_secret,
             federation=ticket.federation,
+            issued_ms=ambient.now_ms(),
         )
         config = config or configuration.load(home)
         inviter = Contact(ticket.inviter, ticket.addresses, ticket.leaf, given=True)

@@ -6,8 +6,7 @@ A turn is one event with everything that follows from it. Nothing of a turn leav
 it is stored, and no turn begins before the last one ended, so what others hear from us is never more than
 what a restart would find.
 
-One thing is stored later: blocks, whose loss costs a transfer and breaks no promise. They are flushed when
-something is complete, and every FLUSH_BYTES or FLUSH_MS.
+One thing is stored later: blocks, whose loss costs a transfer and breaks no promise (`content`).
 
 Every method must be called from the same thread, except where it says otherwise. A method that raises has
 left the machine ahead of the disk: the only cure is to begin again from what is stored.
@@ -17,26 +16,35 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Final
 
 from crdtmerge.authority import Authority
 from crdtmerge.digest import Digest
 from crdtmerge.errors import CorruptBlockError, CrdtMergeError, NotYetError, RejectedError, StoreError
 from crdtmerge.keys import NodeId, SigningKey
-from crdtmerge.node import figures, invites
+from crdtmerge.node import figures, seeds, shortage
+from crdtmerge.node.admission import Admissions
 from crdtmerge.node.client import Contact
-from crdtmerge.op import Admit, Operation, Role
-from crdtmerge.store import Store
+from crdtmerge.node.content import ContentWriter
+from crdtmerge.node.record import leaf_issued_ms
+from crdtmerge.op import Operation
+from crdtmerge.store import Store, garbage
+from crdtmerge.store.garbage import Found
+from crdtmerge.sync.attestation import contradiction
 from crdtmerge.sync.events import (
     AdmissionWanted,
     Call,
     Changed,
+    Diverged,
     Failure,
+    ForgetAttestations,
     Misbehaved,
+    NoRoom,
     Output,
     Ready,
+    RoomAgain,
+    StoreAttestation,
     StoreBlock,
     StoreManifest,
     StoreOperations,
@@ -45,11 +53,9 @@ from crdtmerge.sync.events import (
 )
 from crdtmerge.sync.messages import Hello, Reply, Request
 from crdtmerge.sync.peer import Peer
+from crdtmerge.sync.records import NodeRecord
 
 log = logging.getLogger(__name__)
-
-FLUSH_BYTES: Final = 64 << 20
-FLUSH_MS: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,9 @@ class Keeper:
         seeds: contacts of nodes of whom there may be no record yet.
         position: up to which the peer has the store's operations.
         now_ms: a clock that never goes back.
+
+    Attributes:
+        content: what is downloaded, on its way to the disk.
     """
 
     def __init__(
@@ -87,7 +96,7 @@ class Keeper:
         key: SigningKey,
         peer: Peer,
         *,
-        seeds: Mapping[NodeId, Contact],
+        seeds: dict[NodeId, Contact],
         position: int,
         now_ms: Callable[[], int],
     ) -> None:
@@ -98,19 +107,26 @@ class Keeper:
         self._now_ms = now_ms
         self._version = -1
         self._position = position
-        self._unflushed_bytes = 0
-        self._unflushed_since_ms = 0
+        self.content = ContentWriter(store, now_ms)
+        self._admissions = Admissions(store, key, peer, self._local, now_ms)
         self._authority = peer.view.authority
+        self._collections = store.collections()
 
     @property
     def authority(self) -> Authority:
         """Who is a member, as of the last turn; for any thread."""
         return self._authority
 
+    def issued_since(self, node: NodeId) -> int:
+        """Return when the leaf in a node's record was issued; 0 without a readable one; for any thread."""
+        record = self._peer.record_of(node)
+        return 0 if record is None else leaf_issued_ms(record.leaf, self._peer.ops.federation)
+
     # --- events -------------------------------------------------------------------------------
 
     def start(self) -> Turn:
         """Begin, with what another process added since the store was read."""
+        shortage.save(self._store, None)
         turn = self._turn(self._peer.on_start(self._now_ms()))
         return self._and(turn, self.poll())
 
@@ -129,7 +145,7 @@ class Keeper:
             reply, outputs = self._peer.on_request(self._now_ms(), sender, request)
         except CorruptBlockError as error:
             log.error("corrupt block=%s error=%s", error.wanted.hex(), error)
-            self._store.blocks.discard(Digest(error.wanted))
+            self.content.forget(Digest(error.wanted))
             return self._turn(self._peer.on_stored(self._now_ms(), lost=True), refusal=error)
         except (RejectedError, NotYetError, StoreError) as error:
             return self._turn([], refusal=error)
@@ -139,9 +155,10 @@ class Keeper:
         """A call was answered."""
         return self._turn(self._peer.on_reply(self._now_ms(), call_id, reply))
 
-    def failed(self, call_id: int, failure: Failure) -> Turn:
-        """A call was not answered."""
-        return self._turn(self._peer.on_failed(self._now_ms(), call_id, failure))
+    def failed(self, call_id: int, failure: Failure, retry_after_ms: int = 0) -> Turn:
+        """A call was not answered; a busy node may have said when to call again."""
+        ended = self._peer.on_failed(self._now_ms(), call_id, failure, retry_after_ms=retry_after_ms)
+        return self._turn(ended)
 
     def renewed(self, record: bytes) -> Turn:
         """This node's own record changed."""
@@ -149,23 +166,39 @@ class Keeper:
 
     def poll(self) -> Turn:
         """Take up what other processes stored in this home since the last time."""
-        if self._unflushed_bytes and self._now_ms() - self._unflushed_since_ms > FLUSH_MS:
-            self._flush()
+        self.content.flush_if_due()
+        free_bytes = self.content.free_bytes()
+        space = [] if free_bytes is None else self._peer.on_space(self._now_ms(), free_bytes)
+        changed = self.content.changed_files()
         version = self._store.data_version()
-        if version == self._version:
-            return self._turn([])
+        if version == self._version and not changed:
+            return self._turn(space)
         self._version = version
+        lost = changed or self._collections != self._store.collections()
+        self._collections = self._store.collections()
         fresh, self._position = self._store.operations_since(self._position)
-        outputs = self._local(operation for operation in fresh if operation.id not in self._peer.ops)
-        outputs += self._peer.on_stored(self._now_ms())
-        for invite in list(invites.outstanding(self._store)):
-            if invite.claimed is not None:
-                outputs += self._admit(invite.claimed, invite.role, invite.key)
-            elif invite.expires_ms <= self._now_ms():
-                invites.forget(self._store, invite.key)
-            else:
-                self._peer.on_invite(invite.key, invite.role, expires_ms=invite.expires_ms)
+        outputs = space + self._local(operation for operation in fresh if operation.id not in self._peer.ops)
+        outputs += self._peer.on_stored(self._now_ms(), lost=lost)
+        for _, _, attestation in list(self._store.attestations(self._key.id)):
+            outputs += self._peer.on_attested(attestation)
+        outputs += self._admissions.look()
         return self._turn(outputs)
+
+    def needed(self) -> set[Digest]:
+        """Return the manifests that are no garbage now."""
+        return garbage.needed(self._peer.ops, self._peer.view, self._store.pins())
+
+    def collect(self, needed: set[Digest]) -> Found:
+        """Forget the garbage; for any thread, since it may take a while. Call `collected` afterwards.
+
+        Raises:
+            LockedError: if another process is taking in a model.
+        """
+        return self._store.garbage.collect(needed, now_ms=self._now_ms())
+
+    def collected(self) -> Turn:
+        """Some content is gone: what became visible meanwhile, and was part of it, is fetched again."""
+        return self._turn(self._peer.on_stored(self._now_ms(), lost=True))
 
     def save_figures(self, encoded: bytes) -> None:
         """Store the figures for people."""
@@ -178,7 +211,7 @@ class Keeper:
 
     def close(self) -> None:
         """Make everything durable; the keeper is not used after this."""
-        self._flush()
+        self.content.flush()
 
     # --- what follows ---------------------------------------------------------------------------
 
@@ -204,57 +237,33 @@ class Keeper:
         match output:
             case StoreOperations(operations):
                 self._store.add_operations([operation.encoded for operation in operations])
-            case StoreManifest(manifest):
-                self._store.put_manifest(manifest)
-            case StoreTensor(_, dtype, shape, blocks):
-                self._store.put_tensor(dtype, shape, blocks)
-            case StoreBlock(_, data):
-                self._put(data)
+            case StoreManifest() | StoreTensor() | StoreBlock():
+                if not self.content.store(output):
+                    full = self._peer.on_space(self._now_ms(), 0)
+                    return full + self._peer.on_stored(self._now_ms(), lost=True)
+            case NoRoom() | RoomAgain():
+                self.content.tell(output if isinstance(output, NoRoom) else None)
             case StoreRecord(node, data):
                 self._store.put_record(node, data)
+                if node in self._seeds:
+                    seeds.follow(self._store, self._seeds, NodeRecord.decode(data))
+            case StoreAttestation(attested):
+                self._store.put_attestation(attested.node, attested.id, attested.encoded)
+            case ForgetAttestations(attestations):
+                for attested in attestations:
+                    self._store.remove_attestation(attested.node, attested.id)
             case AdmissionWanted(node, role, invite):
-                return self._admit(node, role, invite)
+                return self._admissions.admit(node, role, invite)
             case Changed(state_root, visible_root):
                 log.info("changed visible=%s state=%s", visible_root.hex()[:16], state_root.hex()[:16])
             case Ready(contribution):
-                self._flush()
+                self.content.flush()
                 log.info("ready contribution=%s", contribution.hex()[:16])
+            case Diverged(ours, theirs):
+                log.error("DIVERGED %s", contradiction(ours, theirs))
             case Misbehaved(node, error):
                 log.warning("misbehaved node=%s error=%s", node.hex()[:16], error)
         return []
-
-    def _put(self, data: bytes) -> None:
-        if not self._unflushed_bytes:
-            self._unflushed_since_ms = self._now_ms()
-        self._store.blocks.put(data)
-        self._unflushed_bytes += len(data)
-        if self._unflushed_bytes >= FLUSH_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._store.blocks.flush()
-        self._unflushed_bytes = 0
-
-    def _admit(self, node: NodeId, role: Role, key: NodeId) -> list[Output]:
-        invite = invites.find(self._store, key)
-        if invite is None or invite.claimed not in (None, node):
-            log.warning("refused node=%s reason=the invitation is used up", node.hex()[:16])
-            return []
-        invites.save(self._store, invites.Invite(key, role, invite.expires_ms, claimed=node))
-        outputs: list[Output] = []
-        if self._peer.view.authority.level(node) is None:
-            operation = Operation.sign(
-                self._key,
-                Admit(node, role),
-                federation=self._peer.ops.federation,
-                created_ms=self._now_ms(),
-                prev=self._peer.ops.heads(self._key.id),
-            )
-            self._store.add_operations([operation.encoded])
-            outputs = self._local([operation])
-            log.info("admitted node=%s role=%s", node.hex()[:16], role.value)
-        invites.forget(self._store, key)
-        return outputs
 
     def _local(self, operations: Iterable[Operation]) -> list[Output]:
         """Give the machine operations that are stored already, each by itself: one may be refused."""

@@ -7,15 +7,27 @@ even if the store was restored from an old copy: it is at least the time of sign
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
+from crdtmerge.digest import Digest
 from crdtmerge.errors import RejectedError
 from crdtmerge.keys import NodeId, SigningKey
+from crdtmerge.node import certificate
 from crdtmerge.node.address import Address
 from crdtmerge.store import Store
 from crdtmerge.sync.records import NodeRecord
 
 LIFE_MS: Final = 30 * 24 * 3600 * 1000
+
+
+@lru_cache(maxsize=4096)
+def leaf_issued_ms(leaf: bytes, federation: Digest) -> int:
+    """Return when a leaf in a record was issued; 0 if it is none, since records are not checked for that."""
+    try:
+        return certificate.read(leaf, federation).issued_ms
+    except RejectedError:
+        return 0
 
 
 def own_record(store: Store, node: NodeId) -> NodeRecord | None:

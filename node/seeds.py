@@ -6,6 +6,7 @@ then for ever, which is what heals a partition after which nobody's record is ri
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from crdtmerge import canon
@@ -13,6 +14,7 @@ from crdtmerge.keys import NodeId
 from crdtmerge.node.address import Address
 from crdtmerge.node.client import Contact
 from crdtmerge.store import Store
+from crdtmerge.sync.records import NodeRecord
 
 _PREFIX: Final = "seed/"
 _BYTES_MAX: Final = 8192
@@ -22,6 +24,14 @@ def save(store: Store, contact: Contact) -> None:
     """Keep a seed, in place of what was known of that node."""
     value = canon.encode([[str(address) for address in contact.addresses], contact.leaf])
     store.set_setting(_PREFIX + contact.node.hex(), value)
+
+
+def follow(store: Store, known: dict[NodeId, Contact], record: NodeRecord) -> None:
+    """Expect of a seed the certificate that its newest record names: it may have replaced the old one."""
+    seed = known.get(record.node)
+    if seed is not None and seed.leaf != record.leaf:
+        known[record.node] = replace(seed, leaf=record.leaf)
+        save(store, known[record.node])
 
 
 def load(store: Store) -> dict[NodeId, Contact]:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from crdtmerge import ambient
+from crdtmerge import ambient, witness
 from crdtmerge.digest import Digest
 from crdtmerge.errors import UsageError
 from crdtmerge.keys import NodeId, SigningKey
 from crdtmerge.ledger import FEDERATION
 from crdtmerge.node import config as configuration
-from crdtmerge.node import figures, identity, seeds
+from crdtmerge.node import figures, identity, packing, seeds
 from crdtmerge.node.address import Address
 from crdtmerge.node.client import Client
 from crdtmerge.node.config import Config
@@ -27,7 +27,8 @@ from crdtmerge.node.credentials import Credentials
 from crdtmerge.node.driver import Clock, Driver
 from crdtmerge.node.keeper import Keeper
 from crdtmerge.node.lock import locked
-from crdtmerge.node.record import current_record, others_records
+from crdtmerge.node.record import others_records
+from crdtmerge.node.renewal import Renewal
 from crdtmerge.node.server import Server
 from crdtmerge.opset import OpSet
 from crdtmerge.store import Store
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 GRACE_S: Final = 10.0
 """How long calls that are being served may go on when the node stops."""
 
-_RENEW_S: Final = 3600.0
+_COLLECT_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +75,14 @@ async def serve(
     key = identity.signing_key(home)
     with locked(home) as lock, Store.open(home) as store:
         ops, position = operations(store)
-        credentials = Credentials.load(home, ops.genesis)
-        server = Server(credentials, calls_max=config.concurrent_calls_max)
+        renewal = Renewal(home, store, key, ops.genesis)
+        credentials = renewal.credentials()
+        server = Server(credentials, calls_max=config.concurrent_calls_max, calls_per_s=config.calls_per_s)
         port = server.bind(config.listen)
         addresses = config.advertised(port)
-
-        def record() -> bytes:
-            now_ms = ambient.now_ms()
-            return current_record(
-                store, key, addresses=addresses, leaf=credentials.leaf, now_ms=now_ms
-            ).encoded
-
+        record = renewal.record(credentials, addresses)
         async with driving(
-            store, key, ops, position, credentials=credentials, config=config, record=record()
+            store, key, ops, position, credentials=credentials, config=config, record=record
         ) as driver:
             await server.start(driver)
             listen = Address(config.listen.host, port)
@@ -95,7 +91,8 @@ async def serve(
             try:
                 if ready is not None:
                     ready(Serving(key.id, credentials.federation, listen, addresses))
-                driver.spawn(_renew(record, driver))
+                driver.spawn(renewal.watch(credentials, addresses, server, driver))
+                driver.spawn(_tidy(driver))
                 driver.spawn(driver.watch_reachability())
                 await driver.broken()
             finally:
@@ -141,10 +138,11 @@ async def driving(
         ops,
         store,
         Chance(ambient.entropy(32)),
-        config=Rates(period_ms=round(1000 * config.period_s)),
+        config=Rates(period_ms=round(1000 * config.period_s), packed=config.compress and packing.available()),
         seeds=tuple(known),
         record=record,
         records=others_records(store, key.id),
+        attestations=witness.readable(store),
     )
     keeper = Keeper(store, key, peer, seeds=known, position=position, now_ms=clock.now_ms)
     client = Client(credentials, may_dial_local=config.may_dial_local, proxy=config.proxy)
@@ -175,11 +173,8 @@ def operations(store: Store) -> tuple[OpSet, int]:
     return ops, position
 
 
-async def _renew(record: Callable[[], bytes], driver: Driver) -> None:
-    """Keep this node's record from expiring."""
-    current = record()
+async def _tidy(driver: Driver) -> None:
+    """Collect the garbage now and then."""
     while True:
-        await asyncio.sleep(_RENEW_S)
-        if (renewed := record()) != current:
-            current = renewed
-            await driver.renew(renewed)
+        await asyncio.sleep(_COLLECT_S)
+        await driver.collect()

@@ -20,6 +20,7 @@ from crdtmerge.errors import LimitError, NotYetError, PolicyError, RejectedError
 from crdtmerge.keys import NodeId
 from crdtmerge.node import transport, wire
 from crdtmerge.node.address import Address
+from crdtmerge.node.config import CALLS_PER_S
 from crdtmerge.node.credentials import Credentials
 from crdtmerge.node.guard import Context, Guard, caller
 from crdtmerge.node.pb import sync_pb2
@@ -35,6 +36,10 @@ class Backend(Protocol):
 
     def is_member(self, node: NodeId, /) -> bool:
         """Whether a node is a member at this moment; asked at every call."""
+        ...
+
+    def issued_since(self, node: NodeId, /) -> int:
+        """Return when the leaf in a node's record was issued, in milliseconds; 0 without a record."""
         ...
 
     async def handle(self, sender: NodeId, request: wire.Request, /) -> wire.Reply:
@@ -72,16 +77,25 @@ class Server:
     Args:
         credentials: what this node presents, and which federation it accepts.
         calls_max: served at once; more are refused.
+        calls_per_s: of one node; more are told to wait.
     """
 
-    def __init__(self, credentials: Credentials, *, calls_max: int) -> None:
+    def __init__(self, credentials: Credentials, *, calls_max: int, calls_per_s: float = CALLS_PER_S) -> None:
         self._credentials = credentials
+        self._changed = False
         self._backend: Backend | None = None
         self._health = HealthServicer()
+        guard = Guard(
+            credentials.federation,
+            self._is_member,
+            issued_since=self._issued_since,
+            calls_max=calls_max,
+            calls_per_s=calls_per_s,
+        )
         self._server = grpc.aio.server(
-            interceptors=[Guard(credentials.federation, self._is_member)],
+            interceptors=[guard],
             options=_OPTIONS,
-            maximum_concurrent_rpcs=calls_max,
+            maximum_concurrent_rpcs=2 * calls_max,  # room to tell those beyond calls_max when to come again
         )
         for service in (wire.SYNC, wire.BLOBS):
             handlers = {
@@ -109,12 +123,28 @@ class Server:
             UsageError: if the address cannot be bound.
         """
         try:
-            port = self._server.add_secure_port(str(listen), self._credentials.server())
+            initial = self._credentials.presented()
+            dynamic = grpc.dynamic_ssl_server_credentials(
+                initial, self._presented, require_client_authentication=True
+            )
+            port = self._server.add_secure_port(str(listen), dynamic)
         except RuntimeError as error:
             raise UsageError(
                 f"cannot listen on {listen}: another process does, or the address is not ours"
             ) from error
         return int(port)
+
+    def renew(self, credentials: Credentials) -> None:
+        """Present other leaves from the next handshake on."""
+        self._credentials = credentials
+        self._changed = True
+
+    def _presented(self) -> Any:
+        """Return what to present if that has changed; asked at every handshake, by threads of gRPC's."""
+        if not self._changed:
+            return None
+        self._changed = False
+        return self._credentials.presented()
 
     async def start(self, backend: Backend) -> None:
         """Begin to serve."""
@@ -145,6 +175,9 @@ class Server:
 
     async def _answer_probe(self, request: sync_pb2.ProbeRequest, context: Context) -> sync_pb2.ProbeReply:
         return sync_pb2.ProbeReply(reachable=await self._ready.dial_back(self._caller(context)))
+
+    def _issued_since(self, node: NodeId) -> int:
+        return self._ready.issued_since(node)
 
     def _is_member(self, node: NodeId) -> bool:
         return self._ready.is_member(node)

@@ -12,6 +12,9 @@ CALL_S: Final = 10.0
 KEEPALIVE_S: Final = 60
 """How often a silent connection is asked whether it still lives."""
 
+RETRY_AFTER: Final = "retry-after-ms"
+"""In the trailing metadata of RESOURCE_EXHAUSTED: when the same call is welcome again, in milliseconds."""
+
 _IDENTITY_ONLY: Final = 1  # of the compression algorithms: a 2 MiB message cannot unpack to more
 
 OPTIONS: Final[tuple[tuple[str, int], ...]] = (

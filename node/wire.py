@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import Enum
 from types import MappingProxyType
-from typing import Final, get_type_hints
+from typing import Any, Final, get_type_hints
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, ServiceDescriptor
@@ -88,9 +88,15 @@ class Rpc:
     reply: Form
 
 
+_ENUMS: Final[dict[type[Enum], Any]] = {
+    messages.Space: sync_pb2.Space,
+    messages.Meta: blobs_pb2.Meta,
+    messages.Coding: blobs_pb2.Coding,
+}
+
+
 def _constant(member: Enum) -> int:
-    enum = sync_pb2.Space if isinstance(member, messages.Space) else blobs_pb2.Meta
-    return enum.Value(f"{type(member).__name__}_{member.name}".upper())
+    return int(_ENUMS[type(member)].Value(f"{type(member).__name__}_{member.name}".upper()))
 
 
 def _member(enum: type[Enum], constant: int) -> Enum:

@@ -1,172 +1,96 @@
-"""One simulated computer: a disk, a machine that runs on it, and what it is asked to do.
+"""One simulated computer: how it starts and stops, and what people do with it.
 
-The disk outlives the machine: `Host.crash` loses everything else, `Host.start` begins again from it. The
-outputs of one event are carried out before anything else happens, as a real driver does.
+The disk outlives the machine: `Host.crash` loses everything else, `Host.start` begins again from it. What
+somebody said here and was told to be kept is in `Host.acknowledged`, and must never be lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
-from crdtmerge.digest import Digest, Domain, digest
-from crdtmerge.dtypes import DType
-from crdtmerge.errors import MalformedError, NotYetError
+from crdtmerge.digest import Digest
+from crdtmerge.errors import MalformedError, StoreError
 from crdtmerge.keys import NodeId, SigningKey
-from crdtmerge.limits import BLOCK_BYTES
-from crdtmerge.manifest import Kind, Manifest, Tensor, tensor_root
-from crdtmerge.op import Admit, Body, Operation
+from crdtmerge.op import Admit, Body, Operation, Role
 from crdtmerge.opset import OpSet
-from crdtmerge.simulations.clock import Clock
+from crdtmerge.simulations.clock import DAY_MS, Clock
+from crdtmerge.simulations.driver import REVIVE_MS, Driver
 from crdtmerge.simulations.network import Network
+from crdtmerge.simulations.watch import Watch
 from crdtmerge.sync import messages
 from crdtmerge.sync.chance import Chance
 from crdtmerge.sync.config import Config
-from crdtmerge.sync.events import (
-    AdmissionWanted,
-    Call,
-    Changed,
-    Failure,
-    Misbehaved,
-    Output,
-    Ready,
-    StoreBlock,
-    StoreManifest,
-    StoreOperations,
-    StoreRecord,
-    StoreTensor,
-)
+from crdtmerge.sync.events import Failure, Output
 from crdtmerge.sync.invite import prove
-from crdtmerge.sync.messages import Reply, Request
+from crdtmerge.sync.messages import Reply
 from crdtmerge.sync.peer import Peer
 from crdtmerge.sync.records import NodeRecord
 
-DAY_MS = 86_400_000
+RECORD_LIFE_MS = 30 * DAY_MS
 NOTHING = Digest(bytes(32))
 
 
-class Blocks(dict[Digest, bytes]):
-    """Blocks in memory."""
-
-    def has(self, digest: Digest) -> bool:
-        """Whether a block is stored."""
-        return digest in self
-
-    def get(self, digest: Digest) -> bytes:  # type: ignore[override]
-        """Return a block, or raise NotYetError."""
-        if digest not in self:
-            raise NotYetError("no such block", [digest])
-        return self[digest]
-
-
-@dataclass
-class Disk:
-    """All that a host keeps; a `crdtmerge.sync.events.Content`."""
-
-    operations: dict[Digest, Operation] = field(default_factory=dict)
-    records: dict[NodeId, bytes] = field(default_factory=dict)
-    manifests: dict[Digest, Manifest] = field(default_factory=dict)
-    tensors: dict[Digest, tuple[Digest, ...]] = field(default_factory=dict)
-    blocks: Blocks = field(default_factory=Blocks)
-
-    def manifest(self, digest: Digest) -> Manifest:
-        """Return a stored manifest, or raise NotYetError."""
-        if digest not in self.manifests:
-            raise NotYetError("no such manifest", [digest])
-        return self.manifests[digest]
-
-    def block_list(self, root: Digest) -> tuple[Digest, ...]:
-        """Return a stored block list, or raise NotYetError."""
-        if root not in self.tensors:
-            raise NotYetError("no such tensor", [root])
-        return self.tensors[root]
-
-    def put_model(self, tensors: Mapping[str, bytes], *, kind: Kind = Kind.FULL) -> Manifest:
-        """Store a model of byte tensors; return its manifest."""
-        rows = []
-        for name in sorted(tensors):
-            raw = tensors[name]
-            parts = [raw[start : start + BLOCK_BYTES] for start in range(0, len(raw), BLOCK_BYTES)]
-            blocks = tuple(digest(Domain.BLOCK, part) for part in parts)
-            root = tensor_root(DType.U8, (len(raw),), blocks)
-            self.blocks.update(zip(blocks, parts, strict=True))
-            self.tensors[root] = blocks
-            rows.append(Tensor(name, DType.U8, (len(raw),), root))
-        manifest = Manifest(kind=kind, base=None, tensors=tuple(rows))
-        self.manifests[manifest.digest] = manifest
-        return manifest
-
-
-class Host:
+class Host(Driver):
     """A computer on the network.
 
     Attributes:
-        key, disk: its identity and what it keeps.
-        peer: the machine, while it runs.
-        ready: contributions that were reported complete.
-        accused: nodes that were reported to misbehave, in order.
-        stored_blocks: digests of blocks that were written, in order.
+        off: whether it stays down, even if somebody tries to revive it.
     """
 
     def __init__(
-        self, key: SigningKey, clock: Clock, network: Network, chance: Chance, *, config: Config
+        self,
+        key: SigningKey,
+        clock: Clock,
+        network: Network,
+        chance: Chance,
+        *,
+        config: Config,
+        watch: Watch | None = None,
     ) -> None:
-        self.key, self.disk = key, Disk()
-        self.peer: Peer | None = None
-        self.ready: set[Digest] = set()
-        self.accused: list[NodeId] = []
-        self.stored_blocks: list[Digest] = []
-        self._clock, self._network, self._chance, self._config = clock, network, chance, config
-        self._record: bytes = b""
+        super().__init__(key, clock, network, chance, watch or Watch())
+        self.off = False
+        self._config = config
+        self._genesis: Operation | None = None
         self._seeds: tuple[NodeId, ...] = ()
-        self._life = 0
-
-    @property
-    def id(self) -> NodeId:
-        """Its node id."""
-        return self.key.id
-
-    @property
-    def running(self) -> Peer:
-        """The machine, which runs."""
-        if self.peer is None:
-            raise RuntimeError(f"host {self.id.hex()[:12]} is down")
-        return self.peer
 
     # --- life -------------------------------------------------------------------------------------
 
     def start(self, genesis: Operation, *, seeds: Iterable[NodeId] = ()) -> None:
-        """Run the machine from what is on the disk."""
-        self._seeds = tuple(seeds) or self._seeds
-        self.disk.operations.setdefault(genesis.id, genesis)
+        """Run the machine from what is on the disk; if the disk does not let it, try again later."""
+        self._genesis, self._seeds = genesis, tuple(seeds) or self._seeds
+        self.local.restart()
+        try:
+            self.disk.put_operations([genesis])
+            record = self._current_record()
+        except StoreError as error:
+            self.broken(error)
+            return
         ops = OpSet(genesis)
         for operation in self.disk.operations.values():
-            ops.add(operation)
-        self._life += 1
-        self._record = NodeRecord.sign(
-            self.key,
-            addresses=[f"{self.id.hex()[:12]}.example:1"],
-            leaf=b"",
-            sequence=self._clock.now_ms,
-            expires_ms=self._clock.now_ms + 30 * DAY_MS,
-        ).encoded
-        self.peer = Peer(
-            self.id,
-            ops,
-            self.disk,
-            self._chance.fork(f"life {self._life}"),
-            config=self._config,
-            seeds=self._seeds,
-            record=self._record,
-            records=self.disk.records.values(),
+            ops.add(operation, verify=False)
+        self.run(
+            Peer(
+                self.id,
+                ops,
+                self.disk,
+                self._chance.fork(f"life {self._life}"),
+                config=self._config,
+                seeds=self._seeds,
+                record=record.encoded,
+                records=[data for node, data in self.disk.records.items() if node != self.id],
+                attestations=list(self.disk.attestations.values()),
+            )
         )
-        self._network.attach(self.id, self._serve)
-        self._do(self.peer.on_start(self._clock.now_ms))
+        for key, (role, expires_ms, claimed) in list(self.disk.invites.items()):
+            if claimed is not None:
+                self._admit_claimed(key, role, claimed)
+            elif self.peer is not None:
+                self.peer.on_invite(key, role, expires_ms=expires_ms)
 
-    def crash(self) -> None:
-        """Lose everything that is not on the disk."""
-        self._network.detach(self.id)
-        self.peer = None
+    def revive(self) -> None:
+        """Start again, unless it runs or is kept off."""
+        if self.peer is None and not self.off and self._genesis is not None:
+            self.start(self._genesis)
 
     def join(self, inviter: NodeId, invite: SigningKey, federation: Digest) -> None:
         """Ask an inviter to be admitted, again and again until it answers, then start."""
@@ -181,83 +105,100 @@ class Host:
         def ended(end: Reply | Failure) -> None:
             if end is Failure.TIMEOUT:
                 self.join(inviter, invite, federation)
-            elif isinstance(end, messages.HelloReply):
+            elif isinstance(end, messages.HelloReply) and end.genesis:
                 genesis = Operation.decode(end.genesis)
                 if genesis.id != federation:
                     raise MalformedError("the genesis of another federation")
                 self.start(genesis, seeds=[inviter])
+            else:
+                self._clock.after(REVIVE_MS, lambda: self.join(inviter, invite, federation))
 
         self._network.call(self.id, inviter, hello, ended)
+
+    def _admit_claimed(self, key: NodeId, role: Role, node: NodeId) -> None:
+        """Finish an admission that a crash interrupted."""
+        self.soon(lambda: self.turn(lambda peer: self.admit(node, role, key)))
+
+    def _current_record(self) -> NodeRecord:
+        """Return this host's own record: the stored one, or a new one once half of its life is over."""
+        now_ms, stored = self.local.now_ms, self.disk.records.get(self.id)
+        record = None if stored is None else NodeRecord.decode(stored)
+        if record is None or record.expires_ms - now_ms <= RECORD_LIFE_MS // 2:
+            record = NodeRecord.sign(
+                self.key,
+                addresses=[f"{self.id.hex()[:12]}.example:1"],
+                leaf=b"",
+                sequence=max(now_ms, record.sequence + 1 if record else 0),
+                expires_ms=now_ms + RECORD_LIFE_MS,
+            )
+            self.disk.put_record(self.id, record.encoded)
+        life = self._life + (self.peer is None)
+        renew_ms = self.local.true_ms(record.expires_ms - RECORD_LIFE_MS // 2)
+        self._clock.at(renew_ms, lambda: self._renew() if life == self._life else None)
+        return record
+
+    def _renew(self) -> None:
+        self.soon(
+            lambda: self.turn(lambda peer: peer.on_record(self.local.now_ms, self._current_record().encoded))
+        )
+
+    def sleep(self, wait_ms: int) -> None:
+        """Do nothing for a while, as a suspended computer; what comes meanwhile waits."""
+        if not self._busy:
+            self._pause(wait_ms, self._resume)
+
+    def reset_clock(self, ahead_ms: int) -> None:
+        """Set the clock, which may wake the machine."""
+        self.local.set(ahead_ms)
+        self._alarm.put_out()
+        self._plan()
 
     # --- work -------------------------------------------------------------------------------------
 
     def say(self, body: Body) -> Operation:
-        """Sign an operation and spread it."""
-        ops = self.running.ops
+        """Sign an operation, make it durable, confirm it, and spread it.
+
+        Raises:
+            OutOfSpaceError: if the disk is full; nothing was confirmed.
+        """
+        operation = self.sign(body)
+        self.acknowledged.append(operation.id)
+        self.soon(lambda: self.turn(lambda peer: peer.on_local(self.local.now_ms, [operation])))
+        return operation
+
+    def open_invite(self, key: NodeId, role: Role, *, expires_ms: int) -> None:
+        """Let the holder of an invitation in, also after a restart.
+
+        Raises:
+            OutOfSpaceError: if the disk is full.
+        """
+        self.disk.check_space()
+        self.disk.invites[key] = role, expires_ms, None
+        self.running.on_invite(key, role, expires_ms=expires_ms)
+
+    def sign(self, body: Body) -> Operation:
+        """Sign an operation and make it durable."""
         operation = Operation.sign(
             self.key,
             body,
-            federation=ops.federation,
-            created_ms=self._clock.now_ms,
-            prev=ops.heads(self.id),
+            federation=self.running.ops.federation,
+            created_ms=self.local.now_ms,
+            prev=self.running.ops.heads(self.id),
         )
-        self._do(self.running.on_local(self._clock.now_ms, [operation]))
+        self.disk.put_operations([operation])
         return operation
 
-    # --- driving the machine ------------------------------------------------------------------------
-
-    def _serve(self, sender: NodeId, request: Request) -> Reply:
-        reply, outputs = self.running.on_request(self._clock.now_ms, sender, request)
-        self._do(outputs)
-        return reply
-
-    def _do(self, outputs: Iterable[Output]) -> None:
-        for output in outputs:
-            self._carry_out(output)
-        due_ms, life = self.running.next_tick_ms, self._life
-        if due_ms is not None:
-            self._clock.at(due_ms, lambda: self._tick(life))
-
-    def _tick(self, life: int) -> None:
-        due_ms = None if self.peer is None else self.peer.next_tick_ms
-        if life == self._life and due_ms is not None and due_ms <= self._clock.now_ms:
-            self._do(self.running.on_tick(self._clock.now_ms))
-
-    def _carry_out(self, output: Output) -> None:
-        disk = self.disk
-        match output:
-            case Call():
-                self._call(output)
-            case StoreOperations(operations):
-                disk.operations.update((operation.id, operation) for operation in operations)
-            case StoreManifest(manifest):
-                disk.manifests[manifest.digest] = manifest
-            case StoreTensor(root, _, _, blocks):
-                disk.tensors[root] = blocks
-            case StoreBlock(block, data):
-                disk.blocks[block] = data
-                self.stored_blocks.append(block)
-            case StoreRecord(node, data):
-                disk.records[node] = data
-            case AdmissionWanted(node, role, _):
-                self.say(Admit(node, role))
-            case Ready(contribution):
-                self.ready.add(contribution)
-            case Misbehaved(node, _):
-                self.accused.append(node)
-            case Changed():
-                pass
-
-    def _call(self, call: Call) -> None:
-        life = self._life
-
-        def ended(end: Reply | Failure) -> None:
-            if self.peer is None or life != self._life:
-                return
-            now_ms = self._clock.now_ms
-            if isinstance(end, Failure):
-                self._do(self.peer.on_failed(now_ms, call.call_id, end))
-            else:
-                self._do(self.peer.on_reply(now_ms, call.call_id, end))
-
-        self._network.call(self.id, call.to, call.request, ended)
+    def admit(self, node: NodeId, role: Role, invite: NodeId) -> list[Output]:
+        """Sign one admission for an invitation, whatever happens in between; it is used up then."""
+        open_role, expires_ms, claimed = self.disk.invites.get(invite, (role, 0, None))
+        if invite not in self.disk.invites or claimed not in (None, node):
+            return []
+        self.disk.check_space()
+        self.disk.invites[invite] = open_role, expires_ms, node
+        if self.power_fails():
+            return []
+        outputs: list[Output] = []
+        if self.running.view.authority.level(node) is None:
+            outputs = self.running.on_local(self.local.now_ms, [self.sign(Admit(node, role))])
+        del self.disk.invites[invite]
+        return outputs

@@ -45,7 +45,7 @@ class Scopes:
         if self._scopes or not self._moments:
             return True
         for name, moments in self._moments.items():
-            scopes = [(m.mean(), scalar.sqrt(m.variance())) for m in moments]
+            scopes = [(m.mean(), scalar.sqrt(m.variance())) for m in moments]  # portable: of exact moments
             centre = self._mean([mu for mu, _ in scopes])
             if self._fusion == "std_mean":
                 spread = self._mean([sigma for _, sigma in scopes])

@@ -149,7 +149,7 @@ def clipped(
         limit = middle(lengths) if radius is None else nearest(radius)
         factors = [Fraction(1 if length <= limit else limit / length) for length in lengths]
         pulls = [part * factor for part, factor in zip(parts, factors, strict=True)]
-        stays = 1 - sum(pulls)
+        stays = 1 - sum(pulls, Fraction())
         moved = [stays * c + pull for c, pull in zip(coefficients[1:], pulls, strict=True)]
         coefficients = [stays * coefficients[0], *moved]
     return coefficients

@@ -17,9 +17,9 @@ from crdtmerge.arith import Tensor, masked, weighted_sum
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Choice, Flag, Group, Number, Tile, strategy
 
-from .parts.consensus import Election, cancel, disjoint, mean
+from .parts.consensus import Election, agreement, cancel, disjoint, mean
 from .parts.delta import Extent
-from .parts.mask import Trim, bernoulli
+from .parts.mask import Rates, Trim, bernoulli, each
 from .parts.scale import onto, rescaled
 
 ZERO: Final = Choice(
@@ -56,7 +56,7 @@ class Ballot:
         group: Group,
         vectors: Callable[[Tile], Sequence[Tensor]],
         *,
-        density: Fraction | None,
+        density: Rates | None,
         scope: str,
         zero: str,
         official: bool = False,
@@ -64,7 +64,7 @@ class Ballot:
         extent = Extent(group, scope)
         self._vectors = vectors
         self._trim = None
-        if density is not None and (density < 1 or official):
+        if density is not None and (min(each(density, group.count)) < 1 or official):
             self._trim = Trim(group, extent, density, official=official)
         self._election = Election(group, extent, zero)
         self._stages: list[_Stage] = [self._trim] if self._trim else []
@@ -87,6 +87,12 @@ class Ballot:
         """Return the tile's merged difference: trimmed, elected and merged by `disjoint`'s ``rule``."""
         values = self._candidates(tile)
         return disjoint(values, tile.weights, self._election(tile, values), rule)
+
+    def select(self, tile: Tile) -> list[Tensor]:
+        """Return the k trimmed differences where they have the elected sign, and +0 elsewhere."""
+        values = self._candidates(tile)
+        masks = agreement(values, tile.weights, self._election(tile, values))
+        return [masked(x, mask) for x, mask in zip(values, masks, strict=True)]
 
     def _candidates(self, tile: Tile) -> Sequence[Tensor]:
         values = self._vectors(tile)
@@ -166,14 +172,20 @@ def ties(
     return onto(tile, survey.merge(tile, merge_func), scale)
 
 
-def dropped(tile: Tile, masks: Sequence[Tensor], p: Fraction, rescale: bool) -> list[Tensor]:
+def staying(tile: Tile, p: Rates) -> list[Fraction]:
+    """Return the probabilities ``1 - p`` with which elements of the k contributions stay."""
+    return [1 - rate for rate in each(p, tile.count)]
+
+
+def dropped(tile: Tile, masks: Sequence[Tensor], p: Rates, rescale: bool) -> list[Tensor]:
     """Return the k differences where their masks are 1, divided by ``1 - p`` if wanted, and +0 elsewhere."""
     kept = [masked(tau, mask) for tau, mask in zip(tile.deltas, masks, strict=True)]
-    return [rescaled(tau, 1 - p) for tau in kept] if rescale and p < 1 else kept
+    stay = staying(tile, p)
+    return [rescaled(tau, s) if s else tau for tau, s in zip(kept, stay, strict=True)] if rescale else kept
 
 
 def dare_with(
-    tile: Tile, masks: Sequence[Tensor], *, p: Fraction, rescale: bool, scale: Fraction | None
+    tile: Tile, masks: Sequence[Tensor], *, p: Rates, rescale: bool, scale: Fraction | None
 ) -> Tensor:
     """Return what `dare` returns if these are the masks that it drew."""
     values = dropped(tile, masks, p, rescale)
@@ -215,7 +227,7 @@ def dare(tile: Tile, *, p: Fraction, rescale: bool, scale: Fraction | None) -> T
     Source: Yu et al. 2024, section 3.2. Masks are drawn per contribution and tensor, never from one stream
     shared between them; drawn masks cannot equal those of another implementation.
     """
-    return dare_with(tile, bernoulli(tile, 1 - p), p=p, rescale=rescale, scale=scale)
+    return dare_with(tile, bernoulli(tile, staying(tile, p)), p=p, rescale=rescale, scale=scale)
 
 
 def ballot_of_dare_ties(
@@ -232,7 +244,7 @@ def ballot_of_dare_ties(
     """Return what `dare_ties` must see first: it draws the same masks as the merge does."""
     return Ballot(
         group,
-        lambda tile: dropped(tile, bernoulli(tile, 1 - p), p, rescale),
+        lambda tile: dropped(tile, bernoulli(tile, staying(tile, p)), p, rescale),
         density=trim,
         scope=scope,
         zero=zero,

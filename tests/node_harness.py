@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -35,6 +37,7 @@ T = TypeVar("T")
 
 FEDERATION: Final = Digest(b"f" * 32)
 CA_SECRET: Final = bytes(31) + b"\x07"
+NOW_MS: Final = int(time.time()) * 1000
 ANY_PORT: Final = Address("127.0.0.1", 0)
 
 
@@ -56,11 +59,18 @@ def signing_key(number: int) -> SigningKey:
 
 
 def credentials(
-    number: int, *, tls: int | None = None, ca: bytes = CA_SECRET, federation: Digest = FEDERATION
+    number: int,
+    *,
+    tls: int | None = None,
+    ca: bytes = CA_SECRET,
+    federation: Digest = FEDERATION,
+    issued_ms: int = NOW_MS,
 ) -> Credentials:
     """What a member presents; with another ``tls`` number, what somebody with its identity would."""
     tls_secret = (1000 + (number if tls is None else tls)).to_bytes(32, "big")
-    return Credentials.make(signing_key(number), tls_secret=tls_secret, ca_secret=ca, federation=federation)
+    return Credentials.make(
+        signing_key(number), tls_secret=tls_secret, ca_secret=ca, federation=federation, issued_ms=issued_ms
+    )
 
 
 @dataclass
@@ -70,9 +80,13 @@ class Echo:
     members: set[NodeId]
     seen: list[tuple[NodeId, wire.Request]] = field(default_factory=list)
     answer: Callable[[wire.Request], Awaitable[wire.Reply]] | None = None
+    issued: dict[NodeId, int] = field(default_factory=dict)
 
     def is_member(self, node: NodeId) -> bool:
         return node in self.members
+
+    def issued_since(self, node: NodeId) -> int:
+        return self.issued.get(node, 0)
 
     async def handle(self, sender: NodeId, request: wire.Request) -> wire.Reply:
         self.seen.append((sender, request))
@@ -89,10 +103,26 @@ class Echo:
 
 
 @asynccontextmanager
-async def serving(echo: Echo, number: int = 1, *, calls_max: int = 64) -> AsyncIterator[Contact]:
+async def serving_with(
+    echo: Echo, theirs: Credentials, number: int = 1
+) -> AsyncIterator[tuple[Server, Address]]:
+    """A server with given credentials, which a test can change."""
+    server = Server(theirs, calls_max=64)
+    port = server.bind(ANY_PORT)
+    await server.start(echo)
+    try:
+        yield server, Address("127.0.0.1", port)
+    finally:
+        await server.stop(1.0)
+
+
+@asynccontextmanager
+async def serving(
+    echo: Echo, number: int = 1, *, calls_max: int = 64, calls_per_s: float = 1000.0
+) -> AsyncIterator[Contact]:
     """A server of the member with this number, on a port of its own."""
     theirs = credentials(number)
-    server = Server(theirs, calls_max=calls_max)
+    server = Server(theirs, calls_max=calls_max, calls_per_s=calls_per_s)
     port = server.bind(ANY_PORT)
     await server.start(echo)
     try:
@@ -114,7 +144,8 @@ async def calling(mine: Credentials, **options: Any) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def raw_channel(mine: Credentials, contact: Contact) -> AsyncIterator[Any]:
     """A channel for those who do not keep to our client's manners."""
-    options = [("grpc.ssl_target_name_override", certificate.host_of(contact.node))]
+    host = certificate.read(contact.leaf, FEDERATION).host
+    options = [("grpc.ssl_target_name_override", host)]
     target = str(contact.addresses[0])
     channel: Any = grpc.aio.secure_channel(target, mine.client(contact.leaf), options=options)
     try:
@@ -144,7 +175,14 @@ async def connect_proxy() -> AsyncIterator[tuple[str, list[str]]]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
 
 
-def reissued(leaf: bytes, *, key: Any = None, drop: object = None, name: str | None = None) -> bytes:
+def reissued(
+    leaf: bytes,
+    *,
+    key: Any = None,
+    drop: object = None,
+    name: str | None = None,
+    longer: timedelta = timedelta(0),
+) -> bytes:
     """What any member, who holds the authority's key, can make of somebody's certificate."""
     old = x509.load_der_x509_certificate(leaf)
     subject = old.subject if name is None else x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
@@ -156,7 +194,7 @@ def reissued(leaf: bytes, *, key: Any = None, drop: object = None, name: str | N
         .public_key(public)
         .serial_number(1)
         .not_valid_before(old.not_valid_before_utc)
-        .not_valid_after(old.not_valid_after_utc)
+        .not_valid_after(old.not_valid_after_utc + longer)
     )
     for extension in old.extensions:
         if extension.oid != drop:

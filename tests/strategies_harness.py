@@ -15,7 +15,7 @@ import torch
 
 from crdtmerge import arith, canon
 from crdtmerge.arith import Tensor
-from crdtmerge.coefficients import Coefficients
+from crdtmerge.coefficients import Coefficients, check
 from crdtmerge.digest import Digest, Domain, digest
 from crdtmerge.evidence import KINDS, Layout
 from crdtmerge.recipe import Given, parameters_of
@@ -108,8 +108,8 @@ def merge(
     extra = []
     if found.survey is not None:
         survey = found.survey(group, **arguments)
-        complete = False
-        while not complete:
+        complete = survey is None
+        while survey is not None and not complete:
             for tile in tiles():
                 survey.feed(tile)
             complete = survey.finish()
@@ -133,6 +133,8 @@ def equipped(
     spare = [Contribution(f"z{i}", zeros) for i in range(8)]
     wanted = max(needs.members_min, len(needs.roles)) - len(distinct)
     contributions = [*contributions, *spare[: max(wanted, 0)]]
+    kept = sorted({c.key for c in contributions})[: needs.members_max]
+    contributions = [c for c in contributions if c.key in kept]
     ranks = sorted({tuple(_numbers(c)) for c in contributions})
     return [
         replace(
@@ -147,6 +149,30 @@ def equipped(
         )
         for c in contributions
     ]
+
+
+def published(
+    strategy: str,
+    arrays: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    count: int,
+    payload: str = "coeffs",
+    **settings: str,
+) -> Coefficients:
+    """Return a payload as the engine would after it checked its form, for a model of these shapes."""
+    found = Coefficients(
+        digest=digest(Domain.PAYLOAD, strategy.encode()),
+        strategy=strategy,
+        payload=payload,
+        settings=settings,
+        shapes={name: tuple(array.shape) for name, array in arrays.items()},
+        octets=frozenset(name for name, array in arrays.items() if array.dtype is torch.uint8),
+        count=count,
+        tensors=tuple(sorted(shapes.items())),
+        read=lambda name, start, stop: arrays[name].flatten()[start:stop].double(),
+    )
+    check(found)
+    return found
 
 
 def _numbers(c: Contribution) -> list[float]:

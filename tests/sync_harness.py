@@ -10,13 +10,15 @@ from crdtmerge.errors import RejectedError
 from crdtmerge.keys import NodeId
 from crdtmerge.op import Operation
 from crdtmerge.opset import OpSet
-from crdtmerge.simulations.host import Blocks, Disk
+from crdtmerge.simulations.disk import Blocks, Disk
 from crdtmerge.sync.chance import Chance
 from crdtmerge.sync.config import Config
 from crdtmerge.sync.events import (
     Call,
     Failure,
+    ForgetAttestations,
     Output,
+    StoreAttestation,
     StoreBlock,
     StoreManifest,
     StoreOperations,
@@ -68,6 +70,11 @@ def store(disk: Disk, outputs: Iterable[Output]) -> None:
                 disk.blocks[block] = data
             case StoreRecord(node, data):
                 disk.records[node] = data
+            case StoreAttestation(attested):
+                disk.attestations[attested.id] = attested.encoded
+            case ForgetAttestations(attestations):
+                for attested in attestations:
+                    disk.attestations.pop(attested.id, None)
 
 
 class Party:

@@ -17,8 +17,8 @@ TARGET: Final = Path(__file__).parent.parent / "docs" / "strategies.md"
 
 HEAD: Final = """# Strategies
 
-Written by `python tools/strategy_table.py` from the registry; `crdtmerge strategies` prints the same. Which to
-take: [how-to-choose.md](how-to-choose.md).
+Written by `python tools/strategy_table.py` from the registry; `crdtmerge strategies` prints the same.
+Which to take: [how-to-choose.md](how-to-choose.md).
 
 Class **P** computes from the weights alone, **E** from weights and evidence that authors attach
 ([evidence.md](evidence.md)), **S** applies coefficients that a search published for exactly these

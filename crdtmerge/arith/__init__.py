@@ -17,6 +17,7 @@ It knows nothing of models, files or peers.
 from torch import Tensor
 
 from crdtmerge.arith import draw, environment, linear, scalar
+from crdtmerge.arith.across import ascending, ranks
 from crdtmerge.arith.convert import decode, encode, non_finite
 from crdtmerge.arith.dots import (
     Cosine,
@@ -40,9 +41,10 @@ from crdtmerge.arith.elementwise import (
     weighted_sum,
 )
 from crdtmerge.arith.exact import ExactSum
+from crdtmerge.arith.fold import fold
 from crdtmerge.arith.functions import exp, log, sigmoid, softmax, tanh
 from crdtmerge.arith.gaussian import normal_quantile
-from crdtmerge.arith.order import Cut, TopSelection
+from crdtmerge.arith.order import Cut, TopSelection, mirrored
 from crdtmerge.arith.rank import (
     RankSelection,
     kth_magnitude,
@@ -52,6 +54,7 @@ from crdtmerge.arith.rank import (
     quantile,
     quantile_rank,
     quantile_rows,
+    rank_rows,
 )
 from crdtmerge.arith.reduce import LaneDot, LaneGram, LaneSum, dot, lane_sum, squared_norm
 from crdtmerge.arith.scalar import nearest
@@ -68,6 +71,7 @@ __all__ = [
     "RankSelection",
     "Tensor",
     "TopSelection",
+    "ascending",
     "clamp",
     "cosine",
     "decode",
@@ -78,6 +82,7 @@ __all__ = [
     "exact_dot",
     "exact_squared_norm",
     "exp",
+    "fold",
     "keep_mask",
     "kth_magnitude",
     "lane_sum",
@@ -90,6 +95,7 @@ __all__ = [
     "median_rows",
     "midpoint",
     "minimum",
+    "mirrored",
     "nearest",
     "non_finite",
     "normal_quantile",
@@ -97,6 +103,8 @@ __all__ = [
     "quantile",
     "quantile_rank",
     "quantile_rows",
+    "rank_rows",
+    "ranks",
     "scalar",
     "sigmoid",
     "sign",

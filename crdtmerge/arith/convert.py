@@ -46,6 +46,16 @@ enough that float32 holds them exactly, among its subnormals down to 2^-137 too.
 rounds to zero in either type.
 """
 
+# What of a float32's pattern a half type cuts off, when it lies half-way, and the least normal float16.
+_HALFWAY_BF16: Final = 0x8000
+_BELOW_F16: Final = np.uint32(0x1FFF)
+_HALFWAY_F16: Final = 0x1000
+_MAGNITUDE_F32: Final = np.uint32(0x7FFFFFFF)
+_LEAST_F16: Final = 0x38800000
+
+_SCATTERED: Final = 8
+"""When more than one element in so many is doubtful, rounding all of them to odd is faster."""
+
 _SCAN_BYTES: Final = 1 << 18
 """Bytes looked at together: what stays in a processor's cache."""
 
@@ -61,8 +71,12 @@ def decode(raw: Readable, dtype: DType) -> Tensor:
         raise ParameterError(f"{len(raw)} bytes are no whole number of {dtype.code} elements")
     if dtype in EIGHTHS:
         return EIGHTHS[dtype].decode(np.frombuffer(raw, np.uint8))
-    stored = np.frombuffer(raw, f"<i{dtype.itemsize}").astype(f"i{dtype.itemsize}")
-    return torch.from_numpy(stored).view(_TORCH[dtype]).double()
+    if dtype.itemsize == 2:
+        stored = torch.from_numpy(np.frombuffer(raw, "<i2").astype("i2")).view(_TORCH[dtype])
+        # From float16 to float64 in one step torch goes element by element; float32 holds all of either.
+        return stored.double() if dtype is DType.BF16 else stored.float().double()
+    with np.errstate(invalid="ignore"):  # NaN is for `non_finite` to find, not for a warning to tell
+        return torch.from_numpy(np.frombuffer(raw, f"<f{dtype.itemsize}").astype("f8"))
 
 
 def encode(values: Tensor, dtype: DType) -> bytes:
@@ -73,13 +87,14 @@ def encode(values: Tensor, dtype: DType) -> bytes:
         NonFiniteError: if a value is not finite, or would not be in ``dtype``.
     """
     _require_floating(dtype)
+    values = values.cpu()
     if dtype in EIGHTHS:
         stored = EIGHTHS[dtype].encode(values)
     elif dtype.itemsize == 2:
-        stored = _to_odd(values).float().to(_TORCH[dtype]).view(torch.int16)
+        stored = _single(values, dtype).to(_TORCH[dtype]).view(torch.int16)
     else:
         stored = values.to(_TORCH[dtype])
-    array = stored.cpu().numpy()
+    array = stored.numpy()
     raw = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
     bad = non_finite(raw, dtype)
     if bad is not None:
@@ -106,12 +121,13 @@ def non_finite(raw: Readable, dtype: DType, *, bound: float | None = None) -> in
         return None
     limit = _INFINITY_PATTERN[dtype] if bound is None else _first_pattern(dtype, bound)
     patterns = np.frombuffer(raw, f"<u{dtype.itemsize}")
-    magnitude_bits = patterns.dtype.type((1 << (8 * dtype.itemsize - 1)) - 1)
+    sign = 1 << (8 * dtype.itemsize - 1)
     step = _SCAN_BYTES // dtype.itemsize
     for start in range(0, len(patterns), step):
-        magnitudes = patterns[start : start + step] & magnitude_bits
-        if magnitudes.max() >= limit:
-            return start + int((magnitudes >= limit).argmax())
+        chunk = patterns[start : start + step]
+        # Read with sign, patterns of negative numbers are below all others; read without, above.
+        if chunk.view(f"<i{dtype.itemsize}").max() >= limit or chunk.max() >= sign + limit:
+            return start + int(((chunk & chunk.dtype.type(sign - 1)) >= limit).argmax())
     return None
 
 
@@ -129,6 +145,28 @@ def _first_pattern(dtype: DType, bound: float) -> int:
 def _require_floating(dtype: DType) -> None:
     if not dtype.floating:
         raise ParameterError(f"{dtype.code} elements are not computed with")
+
+
+def _single(values: Tensor, dtype: DType) -> Tensor:
+    """Return float32s that round to the half type as ``values`` would in one step.
+
+    Rounding to nearest keeps order and keeps what float32 holds, half-way points too. So it can bring a value
+    onto such a point but not over it: only there are two roundings other than one.
+    """
+    single = values.float()
+    bits = single.numpy().view(np.uint32)
+    if dtype is DType.BF16:
+        doubtful = bits.astype(np.uint16) == _HALFWAY_BF16
+    else:  # a subnormal number may be anywhere between two others: its half-way points are not looked for
+        doubtful = (bits & _BELOW_F16) == _HALFWAY_F16
+        doubtful |= (bits & _MAGNITUDE_F32) - np.uint32(1) < _LEAST_F16 - 1
+    count = np.count_nonzero(doubtful)
+    if _SCATTERED * count > len(values):
+        return _to_odd(values).float()
+    if count:
+        places = torch.from_numpy(np.flatnonzero(doubtful))
+        single[places] = _to_odd(values[places]).float()
+    return single
 
 
 def _to_odd(values: Tensor) -> Tensor:

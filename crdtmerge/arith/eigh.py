@@ -78,7 +78,7 @@ def _divided(t: Tridiagonal) -> tuple[Tensor, Tensor]:
     pieces = 1 << ((n - 1) // LEAF).bit_length()
     cuts = [i * n // pieces for i in range(pieces + 1)]
     diagonal = t.diagonal.clone()
-    inner = torch.tensor(cuts[1:-1], dtype=torch.int64)
+    inner = torch.tensor(cuts[1:-1], dtype=torch.int64, device=diagonal.device)
     rho = t.beside[inner - 1].abs()
     diagonal[inner - 1] -= rho
     diagonal[inner] -= rho

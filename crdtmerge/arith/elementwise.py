@@ -40,11 +40,18 @@ def weighted_sum(tensors: Sequence[Tensor], weights: Sequence[Fraction]) -> Tens
     if not tensors or len(tensors) != len(weights):
         raise ParameterError(f"weighted_sum: {len(tensors)} tensors and {len(weights)} weights")
     factors = [nearest(weight) for weight in weights]
-    total = tensors[0] * factors[0]
-    product = torch.empty_like(total)
-    for tensor, factor in zip(tensors[1:], factors[1:], strict=True):
+    if len(tensors) == 1:
+        return tensors[0] * factors[0]
+    total, product = torch.empty_like(tensors[0]), torch.empty_like(tensors[0])
+
+    def times(place: int, out: Tensor) -> Tensor:
         # A factor of 1 changes no bit, and uniform weights are the common case.
-        total += tensor if factor == 1 else torch.mul(tensor, factor, out=product)
+        factor = factors[place]
+        return tensors[place] if factor == 1 else torch.mul(tensors[place], factor, out=out)
+
+    torch.add(times(0, total), times(1, product), out=total)
+    for place in range(2, len(tensors)):
+        total += times(place, product)
     return total
 
 

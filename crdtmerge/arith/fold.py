@@ -33,9 +33,11 @@ def fold_product(x: Tensor) -> Tensor:
 
 
 def _folded(x: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    half = (1 << (len(x) - 1).bit_length()) // 2
+    rows = x.shape[0]
+    half = (1 << (rows - 1).bit_length()) // 2
     while half:
-        lower = x[:half].clone()
-        lower[: len(x) - half] = combine(lower[: len(x) - half], x[half:])
-        x, half = lower, half // 2
+        both = rows - half
+        lower = combine(x[:both], x[half:])
+        x = torch.cat([lower, x[both:half]]) if both < half else lower
+        rows, half = half, half // 2
     return x[0]

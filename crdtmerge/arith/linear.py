@@ -5,7 +5,7 @@
     linear.qr(a)              Q, R                                  linear.eigh(a)             ascending
     linear.svd(a)             descending, above 1e-9 of the first  linear.svd_top(a, k)       the largest
     linear.svd_product(b, a)  of B·A, never formed                  linear.polar(a)            U·Vᵀ
-    linear.sylvester(a, b, c) X with A·X + X·B = C
+    linear.sylvester(a, b, c) X with A·X + X·B = C                  linear.pack(a), unpack(p)  triangles
 
 Defined bit by bit in docs/spec/linear.md. Matrices are two-dimensional float64 (products also in batches)
 and finite. What is ambiguous in mathematics (signs, the basis of a cluster, the null space) is settled by
@@ -15,10 +15,11 @@ and finite. What is ambiguous in mathematics (signs, the basis of a cluster, the
 from crdtmerge.arith.cholesky import NotPositiveDefiniteError, cholesky
 from crdtmerge.arith.eigh import Eigh, eigh
 from crdtmerge.arith.fold import fold
+from crdtmerge.arith.packed import diagonal, pack, unit, unpack
 from crdtmerge.arith.polar import polar
 from crdtmerge.arith.product import Slices, gram, product
 from crdtmerge.arith.qr import QR, qr
-from crdtmerge.arith.solve import Solution, solve_positive
+from crdtmerge.arith.solve import RIDGES, Solution, solve_positive
 from crdtmerge.arith.spectrum import clusters, cut, rank, signs
 from crdtmerge.arith.subspace import svd_top
 from crdtmerge.arith.svd import SVD, svd, svd_product
@@ -27,6 +28,7 @@ from crdtmerge.arith.triangular import solve_lower, solve_upper
 
 __all__ = [
     "QR",
+    "RIDGES",
     "SVD",
     "Eigh",
     "NotPositiveDefiniteError",
@@ -35,9 +37,11 @@ __all__ = [
     "cholesky",
     "clusters",
     "cut",
+    "diagonal",
     "eigh",
     "fold",
     "gram",
+    "pack",
     "polar",
     "product",
     "qr",
@@ -50,4 +54,6 @@ __all__ = [
     "svd_product",
     "svd_top",
     "sylvester",
+    "unit",
+    "unpack",
 ]

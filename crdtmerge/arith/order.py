@@ -28,12 +28,15 @@ from torch import Tensor
 from crdtmerge.errors import ParameterError
 
 _Integers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
+_Numbers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 CANDIDATES_MAX: Final = 1 << 20
 """Elements that may be held at once. Changes the number of passes, never the result."""
 
 _PATTERN_BITS: Final = 63
 _MAGNITUDE: Final = (1 << _PATTERN_BITS) - 1
+_LARGEST: Final = (0x7FF << 52) - 1
+"""The pattern of the largest float64."""
 _DIGIT_BITS: Final = 16
 _CHUNK: Final = 1 << 16
 """Elements worked on together, so that what is made from them stays in the cache."""
@@ -65,10 +68,31 @@ class Cut:
         """
         magnitudes = values.abs()
         mask = torch.empty_like(magnitudes)
-        ties = min(max(self.last + 1 - start, 0), len(values))
+        ties = self._ties(values, start)
         torch.ge(magnitudes[:ties], self.threshold, out=mask[:ties])
         torch.gt(magnitudes[ties:], self.threshold, out=mask[ties:])
         return mask
+
+    def keep(self, values: Tensor, start: int) -> Tensor:
+        """Return ``values`` where an element is kept and 0.0 elsewhere: masked by `mask`, in one go."""
+        ties = self._ties(values, start)
+        kept = torch.empty_like(values)
+        # What is in [-bound, bound], zeros of either sign included, becomes 0.0.
+        torch.hardshrink(values[:ties], max(math.nextafter(self.threshold, 0.0), 0.0), out=kept[:ties])
+        torch.hardshrink(values[ties:], self.threshold, out=kept[ties:])
+        return kept
+
+    def _ties(self, values: Tensor, start: int) -> int:
+        """Return how many of ``values`` lie up to ``last``."""
+        return min(max(self.last + 1 - start, 0), len(values))
+
+
+def mirrored(values: Tensor) -> Tensor:
+    """Return [n] float64 >= 0 whose magnitudes are in the opposite order: selects the k smallest.
+
+    The pattern of the largest float64 less that of each |x|; equal magnitudes stay equal.
+    """
+    return (_LARGEST - values.abs().view(torch.int64)).view(torch.float64)
 
 
 Cut.none = Cut(threshold=math.inf, last=-1)
@@ -118,21 +142,33 @@ class TopSelection:
             raise ParameterError(f"tiles come in ascending order: wanted {self._next} or later, got {start}")
         self._next = start + len(values)
         if self._cut is None:
-            bits = values.cpu().numpy().view(np.int64)
-            for offset in range(0, len(bits), _CHUNK):
-                self._take(bits[offset : offset + _CHUNK], start + offset)
+            array = values.cpu().numpy()
+            for offset in range(0, len(array), _CHUNK):
+                self._take(array[offset : offset + _CHUNK], start + offset)
 
-    def _take(self, bits: _Integers, start: int) -> None:
-        places = np.flatnonzero((bits & _MAGNITUDE) >> self._shift == self._prefix)
+    def _take(self, values: _Numbers, start: int) -> None:
+        if self._shift == _PATTERN_BITS and self._candidates > CANDIDATES_MAX:
+            self._counts += np.bincount(self._digits(values.view(np.int64)), minlength=len(self._counts))
+            self._found += len(values)
+            return
+        sizes = np.abs(values)
+        among = sizes >= _magnitude(self._prefix << self._shift)
+        among &= sizes <= _magnitude(min((self._prefix + 1 << self._shift) - 1, _LARGEST))
+        places = np.flatnonzero(among)
+        patterns = sizes[places].view(np.int64)
         if self._candidates <= CANDIDATES_MAX:
-            self._kept.append((bits[places] & _MAGNITUDE, places + start))
+            self._kept.append((patterns, places + start))
         elif self._shift:
-            if len(places) < len(bits):
-                bits = bits[places]
-            np.add.at(self._counts, bits >> self._digit_shift & len(self._counts) - 1, 1)
+            np.add.at(self._counts, self._digits(patterns), 1)  # few by now
         elif self._found < self._rank <= self._found + len(places):
             self._last = start + int(places[self._rank - self._found - 1])
         self._found += len(places)
+
+    def _digits(self, patterns: _Integers) -> _Integers:
+        """Return the digits that this pass counts, of patterns with or without sign."""
+        digits = patterns >> self._digit_shift
+        digits &= len(self._counts) - 1
+        return digits
 
     def finish(self) -> bool:
         """End a pass; True when the cut is known.

@@ -38,6 +38,13 @@ _EXPONENT_SAFE: Final = 900
 """Combined slices lie in 2^±100 or are 0: scaled by 2 to this they are neither subnormal nor infinite."""
 
 
+_MODERATE: Final = 440
+"""Scaling by 2 to this, there and back, is exact for all that occurs: in one step as in several."""
+
+_TILE: Final = 1 << 15
+"""Elements that are worked on together on a CPU; decides no bit."""
+
+
 class Slices(Enum):
     """How many slices, and which pairs of them are multiplied: one level of size after the other.
 
@@ -92,8 +99,8 @@ def product(a: Tensor, b: Tensor, slices: Slices = Slices.THREE) -> Tensor:
         left, e = _split(a[..., start:stop], -1, slices.count, bits)
         right, f = _split(b[..., start:stop, :], -2, slices.count, bits)
         levels = [[_integers(left[i], right[j]) for i, j in level] for level in slices.levels]
-        total += _scaled_back(_combined(levels, bits), e + f - 2 * (bits - 1))
-    return finite(total, "a product of matrices").add_(0.0)
+        _add(total, levels, bits, e, f)
+    return total
 
 
 def gram(a: Tensor, slices: Slices = Slices.THREE) -> Tensor:
@@ -118,8 +125,8 @@ def gram(a: Tensor, slices: Slices = Slices.THREE) -> Tensor:
             for i, j in level:
                 done[i, j] = done[j, i].mT if (j, i) in done else _integers(rows[i], rows[j].mT)
             levels.append(list(done.values()))
-        total += _scaled_back(_combined(levels, bits), e + e.mT - 2 * (bits - 1))
-    return finite(total, "a product of matrices").add_(0.0)
+        _add(total, levels, bits, e, e.mT)
+    return total
 
 
 def scaled(x: Tensor, exponent: Tensor) -> Tensor:
@@ -142,7 +149,7 @@ def exponent_of(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     Raises:
         NonFiniteError: if an element is not finite.
     """
-    peak = x.abs().amax(dim, keepdim=True)
+    peak = torch.maximum(x.amax(dim, keepdim=True), -x.amin(dim, keepdim=True))
     if not torch.isfinite(peak).all():
         raise NonFiniteError("a matrix has an element that is not finite")
     return torch.frexp(peak).exponent.to(torch.int64)
@@ -170,23 +177,57 @@ def _blocks(length: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + BLOCK, length)
 
 
+def _tiles(x: Tensor) -> Iterator[slice]:
+    """Cut the rows of a large matrix so that what is made from them stays in a processor's cache."""
+    rows = x.shape[-2]
+    step = max(_TILE // max(x.shape[-1], 1), 1) if x.ndim == 2 and x.device.type == "cpu" else max(rows, 1)
+    for start in range(0, rows, step):
+        yield slice(start, start + step)
+
+
 def _split(x: Tensor, dim: int, count: int, bits: int) -> tuple[list[Tensor], Tensor]:
     """Return the slices of ``x`` and the exponents that its rows (or columns) were scaled by."""
     if x.numel() == 0:
         shape = [1 if axis == dim % x.ndim else length for axis, length in enumerate(x.shape)]
         return [x] * count, torch.zeros(shape, dtype=torch.int64, device=x.device)
+    if x.stride(-1) > x.stride(-2):  # a transpose is read along its memory
+        slices, exponent = _split(x.mT, -3 - dim, count, bits)
+        return [part.mT for part in slices], exponent.mT
     exponent = exponent_of(x, dim)
-    rest = scaled(x, bits - 1 - exponent)
-    slices = [rest.round()]
-    while len(slices) < count:
-        rest -= slices[-1]
-        rest *= 2.0**bits
-        slices.append(rest.round())
+    shift = bits - 1 - exponent
+    slices = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(count)]
+    for rows in _tiles(x):
+        rest = scaled(x[..., rows, :], shift[..., rows, :] if dim == -1 else shift)
+        part = torch.round(rest, out=slices[0][..., rows, :])
+        for whole in slices[1:]:
+            rest -= part
+            rest *= 2.0**bits
+            part = torch.round(rest, out=whole[..., rows, :])
     return slices, exponent
 
 
 def _integers(left: Tensor, right: Tensor) -> Tensor:
     return torch.matmul(left, right)  # portable: integers whose sums stay within 2^53
+
+
+def _add(total: Tensor, levels: list[list[Tensor]], bits: int, e: Tensor, f: Tensor) -> None:
+    """Add Σ levelᵢ · 2^(e + f - 2(β-1) - i·β), rounded once; as ``total`` has no -0.0, it gets none.
+
+    Raises:
+        NonFiniteError: if the total exceeds float64.
+    """
+    if not total.numel():
+        return
+    f = f - 2 * (bits - 1)
+    moderate = max(e.abs().amax().item(), f.abs().amax().item()) <= _MODERATE
+    if moderate:
+        e, f = power_of_two(e), power_of_two(f)
+    for rows in _tiles(total):
+        block = _combined([[part[..., rows, :] for part in level] for level in levels], bits)
+        ours = e[..., rows, :]
+        total[..., rows, :] += block.mul_(ours).mul_(f) if moderate else _scaled_back(block, ours + f)
+    if not moderate:
+        finite(total, "a product of matrices")
 
 
 def _combined(levels: list[list[Tensor]], bits: int) -> Tensor:

@@ -171,6 +171,16 @@ def median_rows(x: Tensor) -> Tensor:
     return lower if low == high else (lower * 0.5 + _select(x, high) * 0.5).add_(0.0)
 
 
+def rank_rows(x: Tensor) -> Tensor:
+    """Return each element's place, from 0, in ascending order along the last dimension, [..., n] to [..., n].
+
+    Determinism: of equal values the earlier one comes first.
+    """
+    order = x.sort(dim=-1, stable=True).indices
+    counted = torch.arange(x.shape[-1], dtype=torch.float64, device=x.device)
+    return torch.empty_like(x).scatter_(-1, order, counted.expand_as(order))
+
+
 def midpoint(a: float, b: float) -> float:
     """Return the float64 nearest to (a + b) / 2; never -0.0."""
     return nearest((Fraction(a) + Fraction(b)) / 2) + 0.0

@@ -98,8 +98,8 @@ def update(delta: Tensor, z: Tensor, rho: float) -> tuple[Tensor, Tensor]:
     apart = delta[:, None] - delta[None, :]
     lower = _rises(apart, weights, half)
     lower[-1] = 1.0
-    index = torch.arange(len(delta), device=delta.device) + (lower == 0)
-    apart = delta[:, None] - delta[index]
+    pole = torch.where(lower > 0, delta, torch.cat([delta[1:], delta[-1:]]))
+    apart = delta[:, None] - pole
     side = lower * 2.0 - 1.0
     low, high = torch.zeros_like(half).view(torch.int64), half.view(torch.int64)
     for _ in range(_HALVINGS):
@@ -109,7 +109,7 @@ def update(delta: Tensor, z: Tensor, rho: float) -> tuple[Tensor, Tensor]:
         low = low + (middle - low) * (1 - above)
     shift = side * high.view(torch.float64)
     distance = apart - shift  # δᵢ - λⱼ, without cancellation
-    return delta[index] + shift, _vectors(delta, z, distance)
+    return pole + shift, _vectors(delta, z, distance)
 
 
 def _rises(apart: Tensor, weights: Tensor, shift: Tensor) -> Tensor:

@@ -69,8 +69,8 @@ def svd(a: Tensor) -> SVD:
         raise ParameterError(f"wanted a matrix, got shape {tuple(a.shape)}")
     if a.shape[0] < a.shape[1]:
         v, values, u = _tall(a.mT)
-        return _signed(u, values, v)
-    return _signed(*_tall(a))
+        return signed(u, values, v)
+    return signed(*_tall(a))
 
 
 def svd_product(b: Tensor, a: Tensor) -> SVD:
@@ -86,10 +86,11 @@ def svd_product(b: Tensor, a: Tensor) -> SVD:
         raise ParameterError(f"no product of matrices {tuple(b.shape)} and {tuple(a.shape)}")
     left, right = qr(b), qr(a.mT)
     small = svd(product(left.r, right.r.mT))
-    return _signed(product(left.q, small.u), small.values, product(right.q, small.v))
+    return signed(product(left.q, small.u), small.values, product(right.q, small.v))
 
 
-def _signed(u: Tensor, values: Tensor, v: Tensor) -> SVD:
+def signed(u: Tensor, values: Tensor, v: Tensor) -> SVD:
+    """Return the decomposition with the signs of `signs` for U, and V's columns changed alike."""
     canonical = signs(u)
     changed = (canonical * u).amin(0) < 0 if u.numel() else torch.zeros_like(values) > 0
     return SVD(canonical, values, (v * (1.0 - 2.0 * changed)).add_(0.0))

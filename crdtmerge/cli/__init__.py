@@ -7,7 +7,7 @@ Exit codes:
     3  a peer or a file from outside was refused, or a check failed
     4  something has not arrived yet: sync and try again
     5  the disk failed, or stored bytes are corrupt
-    6  two honest results differ: please report it
+    6  two honest results differ, or a simulation broke a promise: please report it
   130  interrupted
 """
 

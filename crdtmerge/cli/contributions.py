@@ -23,6 +23,14 @@ from .screen import choose, common, pairs, progress, short, show
     "--metric", "metrics", multiple=True, metavar="NAME=NUMBER", help="For example num_examples=1200."
 )
 @click.option("--meta", "metadata", multiple=True, metavar="KEY=TEXT", help="Anything worth telling.")
+@click.option("--role", help="What a method needs it for: task, safety, forget, retain; as --meta role=…")
+@click.option("--topic", help="What it is about, as --meta topic=…: methods take members of one together.")
+@click.option(
+    "--evidence",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="File of statistics about it (Fisher, Gram matrices, …); repeatable.",
+)
 @click.option("--in-place", is_flag=True, help="Serve the file from where it is; do not copy it.")
 @click.option("--any-float", is_flag=True, help="Accept another floating dtype than the base's.")
 @click.option("--delta", is_flag=True, help="The file holds differences from the base.")
@@ -35,6 +43,9 @@ def contribute(
     weight: str,
     metrics: tuple[str, ...],
     metadata: tuple[str, ...],
+    role: str | None,
+    topic: str | None,
+    evidence: tuple[Path, ...],
     in_place: bool,
     any_float: bool,
     delta: bool,
@@ -42,7 +53,8 @@ def contribute(
     """Add a model to what the federation merges.
 
     MODEL is a safetensors file, a model directory or a PEFT adapter directory. It is checked against the
-    base before anything is announced: names, shapes, dtypes, finite values.
+    base before anything is announced: names, shapes, dtypes, finite values; evidence likewise, and that it
+    was computed for these very weights if its file says for which.
     """
     from crdtmerge.manifest import Kind
 
@@ -54,18 +66,23 @@ def contribute(
             weight=weight,
             metrics=dict(pairs(metrics, "a metric")),
             metadata=pairs(metadata, "metadata"),
+            role=role,
+            topic=topic,
+            evidence=evidence or None,
             reference=in_place,
             any_float=any_float,
             progress=done,
         )
         manifest = replica.store.manifest(digest)
         roots = {tensor.name: tensor.root for tensor in replica.base.tensors}
+        kinds = sorted({entry.name.partition("/")[0] for entry in manifest.evidence})
         shared = sum(roots.get(tensor.name) == tensor.root for tensor in manifest.tensors)
         data = {
             "contribution": digest.hex(),
             "tensors": len(manifest.tensors),
             "shared_with_base": shared,
             "bytes": manifest.content_bytes,
+            "evidence": kinds,
             "root": replica.root.hex(),
         }
     show(
@@ -73,6 +90,7 @@ def contribute(
         data,
         f"contribution {digest.hex()}",
         f"{data['tensors']} tensors, {shared} of them shared with the base",
+        *([f"evidence {', '.join(kinds)}"] if kinds else []),
         f"visible root {data['root']}",
     )
 

@@ -7,7 +7,10 @@ from pathlib import Path
 import click
 import yaml
 
+from crdtmerge.errors import UsageError
+
 from . import homes, recipes
+from .mergekit import from_mergekit, named
 from .screen import common, progress, short, show
 
 
@@ -78,7 +81,7 @@ def init(
     help="Where the newcomer reaches this node [default: where it was last served].",
 )
 @click.option("--role", type=click.Choice(["member", "admin"]), default="member", show_default=True)
-@click.option("--days", type=click.IntRange(1, 365), default=7, show_default=True, help="Until it expires.")
+@click.option("--days", type=click.IntRange(1, 30), default=7, show_default=True, help="Until it expires.")
 @common
 def invite(home: Path, json_: bool, addresses: tuple[str, ...], role: str, days: int) -> None:
     """Make a ticket that lets one node join. Keep it secret until it is used."""
@@ -146,18 +149,31 @@ def ban(home: Path, json_: bool, node: str, keep: tuple[str, ...]) -> None:
 @click.command()
 @click.argument("strategy", required=False)
 @click.option("-p", "--parameter", "parameters", multiple=True, metavar="KEY=VALUE", help="Of the strategy.")
+@click.option(
+    "--mergekit",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take the recipe from a mergekit configuration, whose models are labels of visible contributions.",
+)
 @common
-def recipe(home: Path, json_: bool, strategy: str | None, parameters: tuple[str, ...]) -> None:
+def recipe(
+    home: Path, json_: bool, strategy: str | None, parameters: tuple[str, ...], mergekit: Path | None
+) -> None:
     """Show what the federation computes, or change it (admins).
 
     STRATEGY is a strategy's name or a recipe in YAML.
     """
-    if strategy is None:
+    if mergekit is not None and (strategy is not None or parameters):
+        raise UsageError("a mergekit configuration says it all: give no strategy and no parameters beside it")
+    if strategy is None and mergekit is None:
         with homes.ledger(home) as ledger:
             current, operation = ledger.view.recipe, ledger.view.recipe_id
     else:
         with homes.replica(home) as replica:
-            operation = replica.set_recipe(recipes.read(strategy, parameters)).id
+            if mergekit is None:
+                chosen = recipes.read(strategy or "", parameters)
+            else:
+                chosen = from_mergekit(recipes.document(mergekit), named(replica))
+            operation = replica.set_recipe(chosen).id
             replica.refresh()
             current = replica.view.recipe
             in_force = replica.view.recipe_id == operation
@@ -173,4 +189,31 @@ def recipe(home: Path, json_: bool, strategy: str | None, parameters: tuple[str,
     )
 
 
-COMMANDS = (init, invite, join, ban, recipe)
+@click.command()
+@click.option("--at-once", is_flag=True, help="Forget the old key now: it was stolen, perhaps.")
+@common
+def rotate(home: Path, json_: bool, at_once: bool) -> None:
+    """Replace the key of this node's TLS connections; its name and its contributions stay.
+
+    A running node goes over to the new key within seconds. Those who have not heard of it yet still reach it
+    under the old one, for up to 30 days; with --at-once they have to wait until it calls them. If
+    identity.key was stolen this is no help: let an admin ban this node, keeping what it said before, and join
+    anew from another home.
+    """
+    from crdtmerge.node import certificate, lock, wardrobe
+    from crdtmerge.node.renewal import Renewal
+
+    with homes.ledger(home) as ledger:
+        wardrobe.rotate(home, at_once=at_once)
+        served = lock.holder(home) is not None
+        data: dict[str, object] = {"served": served, "old_kept": not at_once}
+        lines = ["the running node goes over to a new key now"]
+        if not served:
+            made = Renewal(home, ledger.store, ledger.key, ledger.genesis).credentials()
+            leaf = certificate.read(made.leaf, made.federation)
+            data |= {"host": leaf.host, "expires_ms": leaf.expires_ms}
+            lines = [f"new key {leaf.host.partition('.')[0]}; serve this home so that others hear of it"]
+    show(json_, data, *lines)
+
+
+COMMANDS = (init, invite, join, ban, recipe, rotate)

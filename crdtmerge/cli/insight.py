@@ -11,7 +11,7 @@ import click
 from crdtmerge import witness
 from crdtmerge.op import Add, Admit, Ban, Block, Coefficients, Genesis, Operation, Retract, SetRecipe, Unban
 
-from . import attestations, homes, recipes
+from . import coefficients, homes, recipes, standing
 from .screen import as_json, common, short, show, table
 
 _LATEST_MS: Final = 253_402_300_799_000
@@ -22,12 +22,15 @@ _LATEST_MS: Final = 253_402_300_799_000
 @common
 def status(home: Path, json_: bool) -> None:
     """Show who this node is, what it sees, and what everybody should agree on."""
+    from crdtmerge.node import shortage
+
     with homes.ledger(home) as ledger:
         now, labels, authors = ledger.status(), {}, {}
         for digest in now.contributions:
             if ledger.store.has_manifest(digest):
                 labels[digest] = dict(ledger.store.manifest(digest).metadata).get("label", "")
             authors[digest] = [author.hex() for author in ledger.view.authors(digest)]
+        short_of, found = shortage.load(ledger.store), coefficients.published(ledger)
         agreement = witness.agreement(
             ledger.store, ledger.view, me=now.node, recipe=now.recipe.digest, root=now.root
         )
@@ -51,7 +54,9 @@ def status(home: Path, json_: bool) -> None:
         ],
         "ready": len(now.ready),
         "base_ready": now.base_ready,
-        "attestations": attestations.as_data(agreement),
+        "coefficients": found,
+        "attestations": standing.agreement_data(agreement),
+        "waits_for_room": standing.room_data(short_of),
     }
     show(
         json_,
@@ -63,7 +68,9 @@ def status(home: Path, json_: bool) -> None:
         f"state root  {data['state_root']}",
         f"base {'ready' if now.base_ready else 'not yet complete'}, "
         f"{len(now.ready)} of {len(now.contributions)} contributions ready",
-        *attestations.lines(agreement),
+        *coefficients.status_lines(found),
+        *standing.agreement_lines(agreement),
+        *standing.room_lines(short_of),
         table(
             "contribution",
             "label",

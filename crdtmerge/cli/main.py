@@ -15,11 +15,12 @@ from crdtmerge.errors import (
     DivergenceError,
     NotYetError,
     RejectedError,
+    SimulationError,
     StoreError,
     UsageError,
 )
 
-from . import contributions, federation, insight, merging, running
+from . import coefficients, contributions, federation, housekeeping, insight, merging, running, simulate
 
 EXIT_CODES: Final = {
     UsageError: 2,
@@ -28,6 +29,7 @@ EXIT_CODES: Final = {
     NotYetError: 4,
     StoreError: 5,
     DivergenceError: 6,
+    SimulationError: 6,
 }
 
 
@@ -49,10 +51,13 @@ def commands() -> None:
 
 for _command in (
     *federation.COMMANDS,
+    *coefficients.COMMANDS,
     *contributions.COMMANDS,
     *insight.COMMANDS,
     *merging.COMMANDS,
+    *housekeeping.COMMANDS,
     *running.COMMANDS,
+    *simulate.COMMANDS,
 ):
     commands.add_command(_command)
 

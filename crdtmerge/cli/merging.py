@@ -10,6 +10,7 @@ import click
 from crdtmerge.errors import CrdtMergeError, UsageError
 
 from . import homes, recipes
+from .coefficients import merge_lines
 from .screen import common, progress, short, show, size
 
 
@@ -53,6 +54,8 @@ def merge(
             "tensors": len(made.layout),
             "shared_with_base": list(made.shared),
             "copied": [tensor.name for tensor in made.copied],
+            "coefficients": [digest.hex() for digest in made.coefficients],
+            "notes": list(made.notes),
         }
         for digest, reason in made.excluded:
             click.echo(f"warning: {short(digest)}… is left out by every replica: {reason}", err=True)
@@ -61,7 +64,8 @@ def merge(
             f"{len(made.shared)} of them shared with the base"
         )
         if plan_only:
-            show(json_, data, summary, f"root {data['root']}", f"recipe {made.recipe.strategy}")
+            said = merge_lines(made.notes, made.coefficients)
+            show(json_, data, summary, f"root {data['root']}", f"recipe {made.recipe.strategy}", *said)
             return
         with progress(f"merging {len(made.contributions)}", passes(made), quiet=json_) as done:
             resolved = replica.resolve(
@@ -69,10 +73,13 @@ def merge(
             )
     data |= {"model": resolved.model.hex(), "result": resolved.result.digest.hex()}
     data |= {"file": str(resolved.folder / MODEL), "blocks_read": resolved.blocks_read}
+    notes, applied = resolved.result.notes, resolved.result.coefficients
+    data |= {"coefficients": [digest.hex() for digest in applied], "notes": list(notes)}
     show(
         json_,
         data,
         summary,
+        *merge_lines(notes, applied),
         f"root   {data['root']}",
         f"model  {data['model']}",
         f"file   {data['file']}",

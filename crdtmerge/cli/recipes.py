@@ -11,7 +11,8 @@ import yaml
 
 from crdtmerge.digest import from_hex
 from crdtmerge.errors import ParameterError, UsageError
-from crdtmerge.recipe import Recipe, Rule, Selection
+from crdtmerge.rational import is_decimal
+from crdtmerge.recipe import Parameter, Recipe, Rule, Selection
 
 from .screen import pairs
 
@@ -33,21 +34,35 @@ def read(text: str, options: Iterable[str]) -> Recipe:
 
     Args:
         text: name or path.
-        options: ``key=value`` words: parameters of a named strategy.
+        options: ``key=value`` words: parameters of a named strategy; ``0.2,0.5,1`` is a gradient.
 
     Raises:
         UsageError: if it cannot be read.
     """
-    given = pairs(options, "a parameter")
+    given = {name: _stops(value) for name, value in pairs(options, "a parameter").items()}
     if not fnmatchcase(text, "*.y*ml"):
         return Recipe(text, **given)  # type: ignore[arg-type]
     if given:
         raise UsageError("parameters go into the recipe's file, not beside it")
+    return from_mapping(document(Path(text)))
+
+
+def document(path: Path) -> Any:
+    """Return what a YAML file says.
+
+    Raises:
+        UsageError: if it cannot be read.
+    """
     try:
-        document = yaml.safe_load(Path(text).read_text("utf-8"))
+        return yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{text} cannot be read as a recipe: {error}") from error
-    return from_mapping(document)
+        raise UsageError(f"{path} cannot be read as a recipe: {error}") from error
+
+
+def _stops(text: str) -> str | list[str]:
+    """Return numbers between commas as the stops of a gradient."""
+    stops = text.split(",")
+    return stops if len(stops) > 1 and all(map(is_decimal, stops)) else text
 
 
 def from_mapping(document: Any) -> Recipe:
@@ -97,10 +112,10 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     if recipe.version is not None:
         described["version"] = recipe.version
     if recipe.parameters:
-        described["parameters"] = dict(recipe.parameters)
+        described["parameters"] = _plain(recipe.parameters)
     if recipe.rules:
         described["rules"] = [
-            {"glob": r.glob, "strategy": r.strategy, "version": r.version, "parameters": dict(r.parameters)}
+            {"glob": r.glob, "strategy": r.strategy, "version": r.version, "parameters": _plain(r.parameters)}
             for r in recipe.rules
         ]
     chosen = recipe.selection
@@ -120,6 +135,10 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     if recipe.seed_scope != "root":
         described["seed_scope"] = recipe.seed_scope
     return described
+
+
+def _plain(parameters: Iterable[tuple[str, Parameter]]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in parameters}
 
 
 def _mapping(value: Any, known: set[str], what: str) -> Mapping[str, Any]:

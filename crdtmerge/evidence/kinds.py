@@ -65,3 +65,6 @@ KINDS: Final = {
     )
 }
 """All kinds by name."""
+
+WEIGHTS: Final = "weights"
+"""Metadata key of an evidence file: model digest, in hexadecimal, of the weights that it describes."""

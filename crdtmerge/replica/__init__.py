@@ -12,6 +12,7 @@ folder open; `refresh` takes up what the others committed.
 Whatever a method returned from is durable.
 """
 
-from .replica import Replica, Resolved
+from .replica import Replica
+from .resolved import Resolved
 
 __all__ = ["Replica", "Resolved"]

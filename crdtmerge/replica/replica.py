@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,18 +14,17 @@ from crdtmerge.errors import ParameterError, UsageError
 from crdtmerge.home import open_home
 from crdtmerge.keys import NodeId, SigningKey
 from crdtmerge.ledger import FEDERATION, Ledger
-from crdtmerge.manifest import Factor, Kind
+from crdtmerge.manifest import Kind
 from crdtmerge.op import Add, Genesis, Operation, Policy, SetRecipe
-from crdtmerge.rational import decimal
 from crdtmerge.recipe import Number, Recipe
 from crdtmerge.resolve import (
     BUDGET_BYTES,
+    Evidence,
     MemorySink,
     Model,
+    Payload,
     Plan,
     Progress,
-    Result,
-    admit,
     check_values,
     execute,
     plan,
@@ -34,32 +32,15 @@ from crdtmerge.resolve import (
     reader_within,
     take,
 )
-from crdtmerge.store import Store, adapter
+from crdtmerge.store import Store
 from crdtmerge.store.copying import copy_content
 from crdtmerge.strategy import pin
 
 from .attest import attest
-from .selection import ADMITTED, check_size, judge, select
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A published result.
-
-    Attributes:
-        result: what it was made of.
-        folder: where it is.
-        blocks_read: blocks that were read for it; what contributions share was read once.
-    """
-
-    result: Result
-    folder: Path
-    blocks_read: int
-
-    @property
-    def model(self) -> Digest:
-        """Digest of the merged tensors."""
-        return self.result.model
+from .offer import offer
+from .publishing import prepare, published
+from .resolved import Resolved
+from .selection import judge, select
 
 
 class Replica(Ledger):
@@ -147,7 +128,10 @@ class Replica(Ledger):
         model: Model,
         *,
         kind: Kind = Kind.FULL,
+        evidence: Evidence | None = None,
         label: str | None = None,
+        role: str | None = None,
+        topic: str | None = None,
         weight: Number = 1,
         metrics: Mapping[str, Number] | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -160,7 +144,9 @@ class Replica(Ledger):
         Args:
             model: a state dict, a safetensors file, a model folder or a PEFT adapter folder.
             kind: what its tensors are; an adapter folder is LORA whatever is said.
+            evidence: statistics about it (`crdtmerge.evidence`): a mapping beside a state dict, else files.
             label: a name for people, also for a recipe's selection.
+            role, topic: texts that some strategies ask for.
             weight: declared weight; counts only under a recipe with weighting "declared".
             metrics: numbers about it; ``num_examples`` counts under weighting "examples".
             metadata: text about it.
@@ -170,40 +156,51 @@ class Replica(Ledger):
 
         Raises:
             PermissionDeniedError: if this replica's key is not a member.
-            ShapeMismatchError, NonFiniteError: naming the tensors at fault.
+            ShapeMismatchError, NonFiniteError, EvidenceError: naming the tensors at fault.
         """
         self._require_member("contribute")
-        base = self.whole_base()
-        described = dict(metadata or {})
-        if label is not None:
-            described["label"] = label
-        factors: tuple[Factor, ...] = ()
-        if isinstance(model, (str, Path)) and adapter.is_adapter(Path(model)):
-            kind, factors = Kind.LORA, adapter.factors_of(Path(model), base.by_name)
-        manifest = take(
-            self.store,
-            model,
-            kind=kind,
-            factors=factors,
-            base=base.digest,
-            reference=reference,
-            progress=progress,
-            weight=decimal(weight),
-            metrics={name: decimal(value) for name, value in (metrics or {}).items()},
-            metadata=described,
-        )
-        check_size(manifest, self.operations.charter.policy)
-        admit(self.store, manifest, base, unrelated=True, any_float=any_float, progress=progress)
-        self.store.blocks.flush()
-        self.store.set_verdict(manifest.digest, ADMITTED)
-        if manifest.digest not in self.view.contributions:
-            self._say(Add(manifest.digest))
+        texts = {"label": label, "role": role, "topic": topic}
+        with self.store.taking_in():  # until it is announced nothing says that it is needed
+            manifest = offer(
+                self.store,
+                self.whole_base(),
+                self.operations.charter.policy,
+                model,
+                kind=kind,
+                evidence=evidence,
+                weight=weight,
+                metrics=metrics or {},
+                metadata=dict(metadata or {}) | {k: text for k, text in texts.items() if text is not None},
+                reference=reference,
+                any_float=any_float,
+                progress=progress,
+            )
+            if manifest.digest not in self.view.contributions:
+                self._say(Add(manifest.digest))
         return manifest.digest
+
+    def publish(self, payload: Payload, contributions: Sequence[Digest] | None = None) -> Operation:
+        """Publish what a search found, bound to the contributions that it was found for.
+
+        Args:
+            payload: see docs/spec/formats.md.
+            contributions: in the order of its rows; by default those that would be merged now, ascending.
+
+        Raises:
+            PermissionDeniedError: if this replica's key is not a member.
+            UsageError: if a contribution is not visible, or every replica would pass over the payload.
+        """
+        self._require_member("coefficients")
+        members = self._judged(self.view.recipe)[0] if contributions is None else contributions
+        with self.store.taking_in():
+            said = prepare(self.store, self.view, self.base, payload, members)
+            before = (o for o in self.view.coefficients if o.author == self.id and o.body == said)
+            return next(before, None) or self._say(said)
 
     # --- what is taken over, and what is computed -----------------------------------------------
 
     def join(self, other: Replica) -> int:
-        """Take over what ``other`` knows: operations, and the content of what is visible.
+        """Take over what ``other`` knows: operations, and the content of what is visible or published.
 
         Joining is commutative, associative and idempotent. Returns the number of new operations.
 
@@ -215,7 +212,7 @@ class Replica(Ledger):
         fresh = [operation for operation in other.operations if operation.id not in self.operations]
         self.store.add_operations(operation.encoded for operation in fresh)
         self._absorb(fresh)
-        wanted = list(self.visible)
+        wanted = [*self.visible, *(found.payload for found in published(self.view))]
         if self._base is not None:
             wanted.append(self._base)
         for digest in wanted:
@@ -240,11 +237,20 @@ class Replica(Ledger):
             EmptySetError, NotYetError, UsageError: whatever stands in the way, before any work.
         """
         chosen = recipe or self.view.recipe
-        base = self.base
-        admitted, excluded = judge(
-            self.store, select(self.view, self.store, chosen.selection), base, self.operations.charter.policy
+        admitted, excluded = self._judged(chosen)
+        return plan(
+            self.store,
+            admitted,
+            base=self.base.digest,
+            recipe=chosen,
+            root=self.root,
+            excluded=excluded,
+            published=published(self.view),
         )
-        return plan(self.store, admitted, base=base.digest, recipe=chosen, root=self.root, excluded=excluded)
+
+    def _judged(self, recipe: Recipe) -> tuple[list[Digest], list[tuple[Digest, str]]]:
+        chosen = select(self.view, self.store, recipe.selection)
+        return judge(self.store, chosen, self.base, self.operations.charter.policy)
 
     def resolve(
         self,
@@ -274,19 +280,12 @@ class Replica(Ledger):
         if out is None:
             if self.home is None:
                 raise ParameterError("a replica in memory needs out=, or use merged()")
-            name = f"{made.recipe.digest.hex()[:16]}-{made.root.hex()[:16]}"
-            target = self.home / "results" / name
+            target = self.home / "results" / made.folder
         else:
             target = Path(out)
         reader = reader_within(self.store, budget_bytes)
-        result = publish(
-            made,
-            reader,
-            target,
-            budget_bytes=budget_bytes,
-            threads=threads or os.cpu_count() or 1,
-            progress=progress,
-        )
+        cores = threads or os.cpu_count() or 1
+        result = publish(made, reader, target, budget_bytes=budget_bytes, threads=cores, progress=progress)
         attest(self, result)
         return Resolved(result, target, reader.blocks_read)
 

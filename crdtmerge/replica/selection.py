@@ -7,7 +7,14 @@ from fractions import Fraction
 from typing import Final
 
 from crdtmerge.digest import Digest
-from crdtmerge.errors import LimitError, MalformedError, NonFiniteError, NotYetError, ShapeMismatchError
+from crdtmerge.errors import (
+    EvidenceError,
+    LimitError,
+    MalformedError,
+    NonFiniteError,
+    NotYetError,
+    ShapeMismatchError,
+)
 from crdtmerge.manifest import Manifest
 from crdtmerge.op import Policy
 from crdtmerge.recipe import Selection
@@ -86,7 +93,7 @@ def _judge(store: Store, manifest: Manifest, base: Manifest, policy: Policy) -> 
             raise ShapeMismatchError("it names another base than the federation's")
         check_schema(manifest, base)
         check_values(store, manifest, base=base)
-    except (LimitError, MalformedError, NonFiniteError, ShapeMismatchError) as error:
+    except (EvidenceError, LimitError, MalformedError, NonFiniteError, ShapeMismatchError) as error:
         return str(error)
     return ADMITTED
 

@@ -10,19 +10,22 @@ of threads and the machine have no influence on any bit.
 """
 
 from .admission import Progress, check_schema, check_values, cosine_to_base
-from .merging import Contribution, Model, admit, merge, publish, reader_within, take
-from .payload import Payload, take_coefficients
+from .merging import Contribution, Evidence, Model, admit, merge, publish, reader_within, take
+from .payload import Payload, read_payload, take_coefficients
 from .plan import Plan, plan
+from .published import check_payload, floating
 from .result import Result
 from .sinks import FileSink, MemorySink
 from .stream import BUDGET_BYTES, execute, passes
-from .verify import MODEL, RECORD, read_record, verify_result
+from .verify import CORRECTIONS, MODEL, RECORD, read_record, verify_result
 
 __all__ = [
     "BUDGET_BYTES",
+    "CORRECTIONS",
     "MODEL",
     "RECORD",
     "Contribution",
+    "Evidence",
     "FileSink",
     "MemorySink",
     "Model",
@@ -31,14 +34,17 @@ __all__ = [
     "Progress",
     "Result",
     "admit",
+    "check_payload",
     "check_schema",
     "check_values",
     "cosine_to_base",
     "execute",
+    "floating",
     "merge",
     "passes",
     "plan",
     "publish",
+    "read_payload",
     "read_record",
     "reader_within",
     "take",

@@ -1,22 +1,25 @@
 """What a contribution must be to count: checks that name the tensor at fault.
 
 Two of them every replica repeats on what peers bring, since their answer is a function of content alone:
-the tensors fit the federation's schema, and every floating value is finite and of bounded magnitude. A
-contribution that fails is left out by every replica alike, so one bad peer blocks nobody. The author meets
-the same checks, and stricter ones, before anything is signed.
+the tensors fit the federation's schema, and every floating value is finite and of bounded magnitude;
+evidence keeps the rules of its kinds (`crdtmerge.evidence.checks`). A contribution that fails is left out by
+every replica alike, so one bad peer blocks nobody. The author meets the same checks, and stricter ones,
+before anything is signed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from crdtmerge import arith
-from crdtmerge.errors import LimitError, NonFiniteError, ShapeMismatchError
+from crdtmerge.errors import EvidenceError, LimitError, NonFiniteError, ShapeMismatchError
+from crdtmerge.evidence import WEIGHTS, check_content, check_form
 from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.manifest import Kind, Manifest, Tensor
-from crdtmerge.store import Store
+from crdtmerge.store import Store, TensorFile
 
 Progress = Callable[[int], None]
 """Called with the number of bytes done since the last call."""
@@ -45,6 +48,7 @@ def check_schema(manifest: Manifest, reference: Manifest, *, any_float: bool = T
 
     Raises:
         ShapeMismatchError: naming the first offending tensors, what was got and what was wanted.
+        EvidenceError: likewise, of the evidence.
     """
     faults = list(_faults(manifest, reference, any_float=any_float))
     if faults:
@@ -55,6 +59,7 @@ def check_schema(manifest: Manifest, reference: Manifest, *, any_float: bool = T
             "Contribute a fine-tune of exactly this federation's base.",
             [name for name, _ in faults],
         )
+    check_form(manifest, reference.by_name)
 
 
 def _faults(manifest: Manifest, reference: Manifest, *, any_float: bool) -> Iterator[tuple[str, str]]:
@@ -111,6 +116,7 @@ def check_values(
 
     Raises:
         NonFiniteError: naming the first offending tensor and element.
+        EvidenceError: likewise, of the evidence.
         LimitError: if low-rank factors have an absurd scale.
         NotYetError: if content is missing.
     """
@@ -124,6 +130,8 @@ def check_values(
         if tensor.dtype.floating:
             unbound = base is None or known.get(tensor.name) == tensor.root
             _check_tensor(store, tensor, None if unbound else largest, progress)
+    if base is not None:
+        check_content(manifest, base.by_name, store.read, progress)
 
 
 def _check_tensor(store: Store, tensor: Tensor, bound: float | None, progress: Progress | None) -> None:
@@ -141,6 +149,27 @@ def _check_tensor(store: Store, tensor: Tensor, bound: float | None, progress: P
             )
         if progress is not None:
             progress(len(raw))
+
+
+def check_binding(manifest: Manifest, files: Sequence[Path]) -> None:
+    """Check that evidence files which name the weights they describe name these.
+
+    The name is the hexadecimal digest of the model under the key `WEIGHTS` of a file's metadata, as
+    `crdtmerge.evidence.save` writes it. It protects authors from their own folders; to others, evidence is
+    bound by standing in the manifest.
+
+    Raises:
+        EvidenceError: naming the file, what it names and what it came with.
+    """
+    for path in files:
+        with TensorFile(path) as file:
+            named = file.metadata.get(WEIGHTS)
+        if named is not None and named != manifest.model.hex():
+            raise EvidenceError(
+                f"{path} was computed for the weights {named[:12]}…, and comes with "
+                f"{manifest.model.hex()[:12]}…. Contribute it with its own weights, or compute it again.",
+                str(path),
+            )
 
 
 def cosine_to_base(store: Store, manifest: Manifest, base: Manifest) -> float:

@@ -86,7 +86,8 @@ def assign(
         base: or None.
         chosen: manifests of the contributions, in canonical order.
         members: the same as strategies see them.
-        choose: from a strategy to the coefficients that were published for it and these members.
+        choose: from a strategy and its arguments to the coefficients that were published for it and these
+            members.
 
     Raises:
         MissingBaseError, ParameterError: if a strategy lacks what it needs.
@@ -129,13 +130,13 @@ def _assignment(
     strategy = find(rule.strategy, rule.version)
     arguments = strategy.read(gradient.at(rule.parameters, where))
     needs = strategy.needs(arguments)
-    indices = _with_evidence(strategy, needs, arguments, chosen)
+    indices = _with_evidence(strategy, needs, arguments, chosen, members)
     kept = tuple(members[i] for i in indices)
     _check_members(strategy, needs, kept)
-    coefficients, notes = choose(strategy) if needs.coefficients else (None, ())
+    coefficients, notes = choose(strategy, arguments) if needs.coefficients else (None, ())
     if len(indices) < len(members):
         left = ", ".join(f"{members[i].digest.hex()[:12]}…" for i in range(len(members)) if i not in indices)
-        notes += (f"{strategy.name} leaves out {left}, which bring no {' and '.join(needs.evidence)}",)
+        notes += (f"{strategy.name} leaves out {left}, which bring no {_words(needs)}",)
         coefficients = None
     made = _planned(outputs, coefficients)
     return Assignment(
@@ -151,7 +152,11 @@ def _assignment(
 
 
 def _with_evidence(
-    strategy: Strategy, needs: Needs, arguments: Mapping[str, Any], chosen: Sequence[Manifest]
+    strategy: Strategy,
+    needs: Needs,
+    arguments: Mapping[str, Any],
+    chosen: Sequence[Manifest],
+    members: Sequence[Member],
 ) -> tuple[int, ...]:
     """Return which contributions take part: all, unless ``missing=exclude`` and some lack evidence."""
     policy = arguments.get("missing", "error")
@@ -160,17 +165,23 @@ def _with_evidence(
     able = []
     for i, manifest in enumerate(chosen):
         brought = {tensor.name.partition("/")[0] for tensor in manifest.evidence}
-        lacking = [kind for kind in needs.evidence if kind not in brought]
+        asked = needs.evidence if needs.evidence_of in (None, members[i].role) else ()
+        lacking = [kind for kind in asked if not brought & set(kind.split("|"))]
         if not lacking:
             able.append(i)
         elif policy == "error":
             raise ParameterError(
                 f"{strategy.name} weighs by evidence, and contribution {manifest.digest.hex()[:12]}… brings "
-                f"no {lacking[0]}. Contribute it again with --evidence, or set missing=exclude in the recipe."
+                f"no {lacking[0].replace('|', ' or ')}. Contribute it again with --evidence, or set "
+                "missing=exclude in the recipe."
             )
     if not able:
-        raise ParameterError(f"{strategy.name}: no contribution brings {' and '.join(needs.evidence)}")
+        raise ParameterError(f"{strategy.name}: no contribution brings {_words(needs)}")
     return tuple(able)
+
+
+def _words(needs: Needs) -> str:
+    return " and ".join(kind.replace("|", " or ") for kind in needs.evidence)
 
 
 def _check_members(strategy: Strategy, needs: Needs, members: Sequence[Member]) -> None:
@@ -178,11 +189,16 @@ def _check_members(strategy: Strategy, needs: Needs, members: Sequence[Member]) 
         raise ParameterError(
             f"{strategy.name} needs at least {needs.members_min} contributions, there are {len(members)}"
         )
+    if needs.members_max is not None and len(members) > needs.members_max:
+        raise ParameterError(
+            f"{strategy.name} is defined for at most {needs.members_max} contributions, there are "
+            f"{len(members)}. Select fewer in the recipe, or choose a strategy for any number."
+        )
     for role in needs.roles:
         if all(member.role != role for member in members):
             raise ParameterError(
                 f"{strategy.name} needs a contribution with the role {role!r}, and there is none. "
-                f"Contribute with --meta role={role}."
+                f"Contribute with --role {role}."
             )
 
 

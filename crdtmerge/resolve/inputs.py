@@ -26,7 +26,7 @@ def read(reader: Reader, entry: Entry, start: int, stop: int) -> Tensor:
         CorruptBlockError: if a block is not what its digest says.
     """
     size = entry.dtype.itemsize
-    return arith.decode(reader.read(entry, start * size, stop * size), entry.dtype)
+    return arith.decode(reader.view(entry, start * size, stop * size), entry.dtype)
 
 
 def read_contribution(

@@ -16,10 +16,14 @@ from crdtmerge.manifest import Factor, Kind, Manifest
 from crdtmerge.merkle import MerkleSet
 from crdtmerge.recipe import Number, Recipe
 from crdtmerge.store import Reader, Store, ingest_file, ingest_tensors
+from crdtmerge.store.shards import shards_of
+from crdtmerge.strategy import pin
 
-from .admission import RELATED_COSINE_MIN, Progress, check_schema, check_values, cosine_to_base
+from .admission import RELATED_COSINE_MIN, Progress, check_binding, check_schema, check_values, cosine_to_base
+from .corrections import record_of, store_corrections
 from .payload import Payload, take_coefficients
 from .plan import Plan, plan
+from .published import check_payload, floating
 from .result import Result
 from .sinks import FileSink, MemorySink
 from .statedict import to_raw
@@ -29,6 +33,9 @@ from .verify import RECORD, verify_result
 Model = Mapping[str, torch.Tensor] | Path | str
 """A state dict, or the path of a safetensors file or model directory."""
 
+Evidence = Model | Sequence[Path | str]
+"""Evidence in the same forms, or in several files."""
+
 
 @dataclass(frozen=True)
 class Contribution:
@@ -37,12 +44,12 @@ class Contribution:
     Attributes:
         model: a full checkpoint.
         evidence: tensors named ``kind/tensor`` (see `crdtmerge.evidence`), in the model's form: a mapping
-            beside a mapping, a path beside a path.
+            beside a mapping, paths beside a path.
         label, role, topic: texts that recipes select by and strategies ask for.
     """
 
     model: Model
-    evidence: Model | None = None
+    evidence: Evidence | None = None
     label: str | None = None
     role: str | None = None
     topic: str | None = None
@@ -112,6 +119,8 @@ def merge(
         published = []
         if coefficients is not None:
             payload = take_coefficients(store, coefficients, digests)
+            reference = base_manifest or manifests[0]
+            check_payload(store, payload, digests, floating(reference), pin(chosen))
             published.append(Published(0, payload.digest, tuple(sorted(set(digests)))))
         root = MerkleSet.of(digests).root
         made = plan(store, digests, base=base_digest, recipe=chosen, root=root, published=published)
@@ -141,7 +150,7 @@ def take(
     reference: bool = False,
     progress: Progress | None = None,
     factors: Sequence[Factor] = (),
-    evidence: Model | None = None,
+    evidence: Evidence | None = None,
     weight: str = "1",
     metrics: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -150,11 +159,11 @@ def take(
 
     Raises:
         UsageError: if evidence is a mapping beside a path, or the other way round.
+        EvidenceError: if it was computed for other weights.
     """
-    if evidence is not None and isinstance(evidence, (str, Path)) != isinstance(model, (str, Path)):
-        raise UsageError("give model and evidence both as paths, or both as mappings of tensors")
     if isinstance(model, (str, Path)):
-        return ingest_file(
+        files = _files(evidence)
+        manifest = ingest_file(
             store,
             Path(model),
             kind=kind,
@@ -162,22 +171,37 @@ def take(
             reference=reference,
             progress=progress,
             factors=factors,
-            evidence=Path(evidence) if isinstance(evidence, (str, Path)) else None,
+            evidence=files,
             weight=weight,
             metrics=metrics,
             metadata=metadata,
         )
+        check_binding(manifest, files)
+        return manifest
+    if evidence is not None and not isinstance(evidence, Mapping):
+        raise _other_form()
     return ingest_tensors(
         store,
         to_raw(model),
         kind=kind,
         base=base,
         factors=factors,
-        evidence=None if evidence is None or isinstance(evidence, (str, Path)) else to_raw(evidence),
+        evidence=None if evidence is None else to_raw(evidence),
         weight=weight,
         metrics=metrics,
         metadata=metadata,
     )
+
+
+def _files(evidence: Evidence | None) -> list[Path]:
+    if isinstance(evidence, Mapping):
+        raise _other_form()
+    given = [evidence] if isinstance(evidence, (str, Path)) else evidence or []
+    return [shard for path in given for shard in shards_of(Path(path))]
+
+
+def _other_form() -> UsageError:
+    return UsageError("give model and evidence both as paths, or both as mappings of tensors")
 
 
 def admit(
@@ -200,7 +224,7 @@ def admit(
         progress: called with bytes read.
 
     Raises:
-        ShapeMismatchError, NonFiniteError: naming the tensors at fault.
+        ShapeMismatchError, NonFiniteError, EvidenceError: naming the tensors at fault.
     """
     check_schema(manifest, reference, any_float=any_float)
     check_values(store, manifest, base=reference, progress=progress)
@@ -238,20 +262,13 @@ def publish(
         target.rmdir()
     if target.exists():
         return _existing(made, target)
-    sink = FileSink(target, made.layout)
+    sink = FileSink(target, made.layout, made.identity)
     try:
         execute(
             made, reader, sink, budget_bytes=budget_bytes, threads=threads, done=sink.done, progress=progress
         )
-        result = Result(
-            recipe=made.recipe,
-            root=made.root,
-            contributions=tuple(digest for digest, _ in made.contributions),
-            excluded=made.excluded,
-            merged=sink.merged(None if made.base is None else made.base.digest),
-            coefficients=made.coefficients,
-            notes=made.notes,
-        )
+        result = record_of(made, sink.merged(None if made.base is None else made.base.digest))
+        store_corrections(result, reader, sink.work)
         sink.publish(result)
     finally:
         sink.close()
@@ -262,15 +279,7 @@ def _existing(made: Plan, target: Path) -> Result:
     if not (target / RECORD).exists():
         raise UsageError(f"{target} exists and is no merged model: name another folder")
     result = verify_result(target)
-    same = (
-        result.recipe == made.recipe
-        and result.root == made.root
-        and result.contributions == tuple(digest for digest, _ in made.contributions)
-        and result.excluded == made.excluded
-        and result.coefficients == made.coefficients
-        and result.notes == made.notes
-        and result.merged.base == (None if made.base is None else made.base.digest)
-    )
-    if not same:
+    base = None if made.base is None else made.base.digest
+    if result.merged.base != base or result != record_of(made, result.merged):
         raise UsageError(f"{target} holds another merged model: name another folder, or remove it")
     return result

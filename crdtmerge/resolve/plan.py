@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from crdtmerge import canon
+from crdtmerge import digest as digests
 from crdtmerge.coefficients import Published
-from crdtmerge.digest import DIGEST_BYTES, Digest
+from crdtmerge.digest import DIGEST_BYTES, Digest, Domain
 from crdtmerge.dtypes import DType
 from crdtmerge.errors import EmptySetError, NotYetError, ParameterError
 from crdtmerge.manifest import Manifest, Tensor
@@ -23,7 +25,7 @@ from crdtmerge.strategy import Member, pin
 
 from .admission import check_schema
 from .assign import Assignment, assign
-from .published import chooser
+from .published import chooser, floating
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Plan:
         copied: tensors that pass through unchanged: integers and booleans.
         shared: names of tensors that at least one contribution has in common with the base, to the bit.
         excluded: (digest, reason) of contributions that fail admission.
+        corrections: a payload of corrections that apply if the model that comes out is the one they name.
     """
 
     recipe: Recipe
@@ -49,11 +52,28 @@ class Plan:
     copied: tuple[Tensor, ...]
     shared: tuple[str, ...]
     excluded: tuple[tuple[Digest, str], ...]
+    corrections: Manifest | None = None
 
     @property
     def seed(self) -> Digest:
         """What every random draw is bound to."""
         return self.root if self.recipe.seed_scope == "root" else Digest(bytes(DIGEST_BYTES))
+
+    @property
+    def identity(self) -> Digest:
+        """Stands for everything that the result is computed from and that its record says of it."""
+        base = None if self.base is None else self.base.digest
+        members = [digest for digest, _ in self.contributions]
+        row: list[canon.Value] = ["plan", self.recipe.encoded, self.root, base, members]
+        row += [[list(pair) for pair in self.excluded], list(self.coefficients), list(self.notes)]
+        return digests.digest(Domain.RESULT, canon.encode(row))
+
+    @property
+    def folder(self) -> str:
+        """The name of the result's folder: recipe and root; where coefficients are asked for, those too."""
+        asks = any(assignment.needs.coefficients for assignment in self.assignments)
+        name = f"{self.recipe.digest.hex()[:16]}-{self.root.hex()[:16]}"
+        return f"{name}-{self.identity.hex()[:16]}" if asks else name
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -128,16 +148,23 @@ def plan(
         _member(digest, manifest, weight)
         for (digest, manifest), weight in zip(chosen, _weights(recipe, chosen), strict=True)
     ]
-    choose = chooser(store, published, ordered)
+    choose = chooser(store, published, ordered, floating(reference))
+    assignments = assign(recipe, reference, base_manifest, [m for _, m in chosen], members, choose)
+    corrections = {
+        found.digest
+        for assignment in assignments
+        if (found := assignment.group.coefficients) is not None and found.payload == "delta"
+    }
     return Plan(
         recipe=recipe,
         root=root,
         contributions=chosen,
         base=base_manifest,
-        assignments=assign(recipe, reference, base_manifest, [m for _, m in chosen], members, choose),
+        assignments=assignments,
         copied=tuple(_copied(t, base_manifest, chosen) for t in reference.tensors if not t.dtype.floating),
         shared=() if base_manifest is None else _shared(base_manifest, chosen),
         excluded=tuple(sorted(excluded)),
+        corrections=next((store.manifest(digest) for digest in sorted(corrections)), None),
     )
 
 

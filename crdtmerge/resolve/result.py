@@ -1,6 +1,7 @@
 """What a merge was made of: the record that stands beside every merged model.
 
-    result digest = H(recipe, visible root, base, contributions, excluded, numerics, merged tensors)
+    result digest = H(recipe, visible root, contributions, excluded, merged tensors and base,
+                      coefficients, notes, corrections)
 
 Equal recipe, contributions and base give equal bytes here, on every machine; two replicas that differ in
 this digest for the same root have found a bug.
@@ -19,7 +20,7 @@ from crdtmerge.limits import MANIFEST_BYTES_MAX
 from crdtmerge.manifest import Manifest
 from crdtmerge.recipe import Recipe
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Result:
         coefficients: digests of the published coefficients that were applied, ascending.
         notes: what a user should know, ascending: for example that no coefficients matched and a strategy's
             initial point was used.
+        corrections: the payload of corrections that stand beside the model, made for exactly this model.
     """
 
     recipe: Recipe
@@ -44,6 +46,7 @@ class Result:
     merged: Manifest
     coefficients: tuple[Digest, ...] = ()
     notes: tuple[str, ...] = ()
+    corrections: Manifest | None = None
 
     @property
     def model(self) -> Digest:
@@ -63,6 +66,7 @@ class Result:
                 self.merged.encoded,
                 list(self.coefficients),
                 list(self.notes),
+                None if self.corrections is None else self.corrections.encoded,
             ]
         )
 
@@ -78,14 +82,14 @@ class Result:
         Raises:
             MalformedError: if it is not canonical.
         """
-        row = canon.array(canon.decode(data, bytes_max=2 * MANIFEST_BYTES_MAX), 8)
-        version, recipe, root, contributions, excluded, merged, coefficients, notes = row
-        if canon.integer(version) != VERSION:
-            raise MalformedError(f"a result of version {version!r}, this software reads {VERSION}")
+        row = canon.array(canon.decode(data, bytes_max=2 * MANIFEST_BYTES_MAX))
+        if not row or canon.integer(row[0]) != VERSION:
+            raise MalformedError(f"a result of version {row[:1]}, this software reads {VERSION}")
+        recipe, root, members, excluded, merged, coefficients, notes, corrections = canon.array(row, 9)[1:]
         return cls(
             recipe=Recipe.decode(canon.octets(recipe)),
             root=Digest(canon.octets(root, DIGEST_BYTES)),
-            contributions=tuple(Digest(canon.octets(d, DIGEST_BYTES)) for d in canon.array(contributions)),
+            contributions=tuple(Digest(canon.octets(d, DIGEST_BYTES)) for d in canon.array(members)),
             excluded=tuple(
                 (Digest(canon.octets(key, DIGEST_BYTES)), canon.text(reason))
                 for key, reason in (canon.array(pair, 2) for pair in canon.array(excluded))
@@ -93,4 +97,5 @@ class Result:
             merged=Manifest.decode(canon.octets(merged)),
             coefficients=tuple(Digest(canon.octets(d, DIGEST_BYTES)) for d in canon.array(coefficients)),
             notes=tuple(canon.text(note) for note in canon.array(notes)),
+            corrections=None if corrections is None else Manifest.decode(canon.octets(corrections)),
         )

@@ -3,11 +3,13 @@
 A result is a folder, named after the recipe and the visible root and published by one rename:
 
     results/<recipe>-<root>/
-      model.safetensors   the merged tensors
-      result.crdtmerge    the canonical record of what they were made of (`Result`)
+      model.safetensors         the merged tensors
+      corrections.safetensors   what was published for exactly this model, if anything (`corrections`)
+      result.crdtmerge          the canonical record of what they were made of (`Result`)
 
-Until then it grows in a working folder beside it. Each finished tensor is noted there with its root, so a
-merge that was interrupted takes up its own tensors again, after checking every byte of them.
+Until then it grows in a working folder beside it. Each finished tensor is noted there with its root, in a
+journal of the plan that it belongs to, so a merge that was interrupted takes up its own tensors again, after
+checking every byte of them, and never those of another plan.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 
 from crdtmerge import digest as digests
@@ -33,7 +36,7 @@ from .result import Result
 from .statedict import from_raw
 from .verify import METADATA, MODEL, RECORD, record_bytes, root_in_file
 
-_JOURNAL: Final = "done"
+_JOURNAL: Final = "done-"
 _PART: Final = MODEL + ".part"
 
 Layout = Sequence[tuple[str, DType, tuple[int, ...]]]
@@ -44,7 +47,9 @@ class MemorySink:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = {name: (dtype, shape) for name, dtype, shape in layout}
-        self._data = {name: bytearray(element_count(shape) * dtype.itemsize) for name, dtype, shape in layout}
+        sizes = {name: element_count(shape) * dtype.itemsize for name, dtype, shape in layout}
+        # Not a bytearray: numpy has the kernel clear large arrays in large pages, when first written.
+        self._data = {name: np.zeros(size, np.uint8).data for name, size in sizes.items()}
 
     def write(self, name: str, begin: int, raw: bytes) -> None:
         """Take the bytes of one tensor from ``begin`` on."""
@@ -86,23 +91,34 @@ class TensorDigests:
 
 
 class FileSink:
-    """A result folder in the making; see the top of the file."""
+    """A result folder in the making; see the top of the file.
 
-    def __init__(self, target: Path, layout: Layout) -> None:
-        """Begin, or take up again, the result that will be published as ``target``."""
+    Attributes:
+        work: where it grows.
+    """
+
+    def __init__(self, target: Path, layout: Layout, identity: Digest) -> None:
+        """Begin, or take up again, the result of a plan, to be published as ``target``.
+
+        Args:
+            target: the folder.
+            layout: the merged tensors.
+            identity: of the plan.
+        """
         self._target = target
         self._layout = layout
-        self._work = target.with_name(target.name + ".part")
-        self._work.mkdir(parents=True, exist_ok=True)
+        self.work = target.with_name(target.name + ".part")
+        files.make_folder(self.work)
+        self._journal_path = self.work / f"{_JOURNAL}{identity.hex()[:16]}"
         self._digests = TensorDigests(layout)
         self._roots = self._recover()
         for name, dtype, shape in layout:  # an empty tensor has no bytes that could finish it
             if element_count(shape) == 0:
                 self._roots[name] = tensor_root(dtype, shape, [])
-        self._writer = TensorFileWriter(self._work / MODEL, layout, metadata=METADATA, resume=True)
+        self._writer = TensorFileWriter(self.work / MODEL, layout, metadata=METADATA, resume=True)
         for name in self._roots:
             self._writer.written(name)
-        self._journal = (self._work / _JOURNAL).open("a", encoding="utf-8")
+        self._journal = self._journal_path.open("a", encoding="utf-8")
 
     @property
     def done(self) -> frozenset[str]:
@@ -131,18 +147,19 @@ class FileSink:
         """Make the result appear under its name, whole and durable."""
         self._journal.close()
         self._writer.publish()
-        record = self._work / RECORD
+        record = self.work / RECORD
         with record.open("wb") as file:
             file.write(record_bytes(result))
             file.flush()
             os.fsync(file.fileno())
-        (self._work / _JOURNAL).unlink()
-        files.sync(self._work)
+        for journal in self.work.glob(f"{_JOURNAL}*"):
+            journal.unlink()
+        files.sync(self.work)
         if self._target.exists():  # another process was faster; its bytes are the same by construction
-            shutil.rmtree(self._work)
+            shutil.rmtree(self.work)
         else:
-            self._work.rename(self._target)
-            files.sync(self._target.parent)
+            self.work.rename(self._target)
+        files.sync(self._target.parent)
 
     def close(self) -> None:
         """Leave the working folder for a later run."""
@@ -151,7 +168,7 @@ class FileSink:
 
     def _recover(self) -> dict[str, Digest]:
         """Return the roots of tensors that an earlier run finished and that are still intact."""
-        journal, part = self._work / _JOURNAL, self._work / _PART
+        journal, part = self._journal_path, self.work / _PART
         noted: dict[str, Digest] = {}
         if not journal.exists() or not part.exists():
             return noted

@@ -33,8 +33,11 @@ BUDGET_BYTES: Final = 1024 * MIB
 """Memory for tiles if the caller names none."""
 
 _TILE_MIN: Final = 1 << 12
-_TILE_MAX: Final = 1 << 16
-"""Elements; between 2^15 and 2^16 elementwise work runs at the speed of memory, below it at Python's."""
+_TILE_MAX: Final = 1 << 17
+"""Elements; from 2^16 on elementwise work runs at the speed of memory, below it at Python's."""
+
+_KEPT_BYTES: Final = 31 * MIB
+"""Just below what glibc never keeps."""
 
 _DERIVED: Final = 3
 """float64 arrays that a strategy makes for each contribution's array: difference, mask, product."""
@@ -128,6 +131,8 @@ def _survey(
     if assignment.strategy.survey is None:
         return None
     survey = assignment.strategy.survey(assignment.group, **assignment.arguments)
+    if survey is None:
+        return None
     complete = False
     while not complete:
         pieces = (p for o in assignment.outputs for p in _cut(assignment, o, width, None))
@@ -203,7 +208,7 @@ def _tile(plan: Plan, reader: Reader, piece: _Piece) -> Tile:
 
 def _merge(plan: Plan, reader: Reader, piece: _Piece, survey: Survey | None) -> bytes:
     tile = _tile(plan, reader, piece)
-    extra = () if survey is None else (survey,)
+    extra = () if piece.assignment.strategy.survey is None else (survey,)
     merged: Tensor = piece.assignment.strategy.function(tile, *extra, **piece.assignment.arguments)
     try:
         return arith.encode(merged, piece.output.dtype)
@@ -243,4 +248,7 @@ def _in_order(
 
 def _worker() -> None:
     torch.set_num_threads(1)
+    # The C library learns from this that arrays of such a size come and go. Without it, it hands the memory
+    # of every tile back to the kernel, which clears it page by page when the next tile asks for it.
+    torch.empty(_KEPT_BYTES, dtype=torch.uint8)
     arith.environment.check()

@@ -1,7 +1,8 @@
 """Published results, read back: every byte of a result's folder is checked against its record.
 
-    model.safetensors   canonical header, then the merged tensors
-    result.crdtmerge    digest of the record, then the record (`Result`)
+    model.safetensors         canonical header, then the merged tensors
+    corrections.safetensors   likewise, if the result has corrections
+    result.crdtmerge          digest of the record, then the record (`Result`)
 
 The digest guards against accidents; whose record it is, and whether it is the right one, is for whoever
 knows the root or computes the merge again.
@@ -12,10 +13,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from crdtmerge.coefficients import APPLIES_TO
 from crdtmerge.digest import DIGEST_BYTES, Digest, Domain, digest
 from crdtmerge.errors import CorruptBlockError, MalformedError, StoreError
 from crdtmerge.limits import BLOCK_BYTES, MANIFEST_BYTES_MAX
-from crdtmerge.manifest import element_count, tensor_root
+from crdtmerge.manifest import Manifest, Tensor, element_count, tensor_root
 from crdtmerge.store.header import build
 from crdtmerge.store.tensorfile import TensorFile
 
@@ -23,6 +25,7 @@ from .result import Result
 
 MODEL: Final = "model.safetensors"
 RECORD: Final = "result.crdtmerge"
+CORRECTIONS: Final = "corrections.safetensors"
 METADATA: Final = {"format": "pt"}
 """What the header of every merged model declares; libraries of the field look for it."""
 
@@ -58,12 +61,22 @@ def verify_result(folder: Path) -> Result:
 
     Raises:
         CorruptBlockError: naming the tensor whose bytes are not the merged ones, or the record.
-        MalformedError: if the model's header is not the one that its record asks for.
+        MalformedError: if a file's header is not the one that the record asks for.
         StoreError: if a file cannot be read.
     """
     result = read_record(folder / RECORD)
-    path = folder / MODEL
-    tensors = result.merged.tensors
+    _verify(folder / MODEL, result.merged.tensors)
+    if result.corrections is not None:
+        _verify(folder / CORRECTIONS, corrections_of(result.corrections))
+    return result
+
+
+def corrections_of(payload: Manifest) -> tuple[Tensor, ...]:
+    """Return the arrays of a payload of corrections that stand beside the model."""
+    return tuple(tensor for tensor in payload.tensors if tensor.name != APPLIES_TO)
+
+
+def _verify(path: Path, tensors: tuple[Tensor, ...]) -> None:
     header, _ = build([(t.name, t.dtype, t.shape) for t in tensors], METADATA)
     try:
         with path.open("rb") as model:
@@ -76,7 +89,6 @@ def verify_result(folder: Path) -> Result:
             got = root_in_file(file, tensor.name)
             if got != tensor.root:
                 raise CorruptBlockError(f"tensor {tensor.name}", wanted=tensor.root, got=got, where=str(path))
-    return result
 
 
 def root_in_file(file: TensorFile, name: str) -> Digest:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from crdtmerge.digest import Digest, Domain, Readable, digest
@@ -61,6 +62,9 @@ class Blocks(Protocol):
     def discard(self, wanted: Digest) -> None:
         """Forget the block, if it is here."""
 
+    def free_bytes(self) -> int | None:
+        """Return how much more there is room for; None where nobody can say."""
+
     def flush(self) -> None:
         """Make everything put so far survive a power cut.
 
@@ -101,6 +105,22 @@ class MemoryBlocks:
         """Forget the block, if it is here."""
         with self._lock:
             self._data.pop(wanted, None)
+
+    def free_bytes(self) -> int | None:
+        """Return None: memory is not measured here."""
+        return None
+
+    def weigh(self, wanted: Digest) -> tuple[int, int | None] | None:
+        """Return a block's size in bytes, and None: nobody noted when it came; None without the block."""
+        data = self._data.get(wanted)
+        return None if data is None else (len(data), None)
+
+    @contextmanager
+    def taking_in(self) -> Iterator[None]:
+        """Do nothing: nobody else has this memory."""
+        yield
+
+    collecting = taking_in
 
     def flush(self) -> None:
         """Do nothing: memory has no power cut to survive."""

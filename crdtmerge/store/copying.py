@@ -14,11 +14,12 @@ def copy_content(source: Store, target: Store, manifest: Manifest) -> None:
         CorruptBlockError: if ``source`` holds something else than it should.
     """
     lists = []
-    for tensor in manifest.tensors + manifest.evidence:
-        blocks = source.block_list(tensor.root)
-        for block in blocks:
-            if not target.blocks.has(block):
-                target.blocks.put(source.blocks.get(block))
-        lists.append((tensor.dtype, tensor.shape, blocks))
-    target.put_tensors(lists)
-    target.put_manifest(manifest)
+    with target.taking_in():
+        for tensor in manifest.tensors + manifest.evidence:
+            blocks = source.block_list(tensor.root)
+            for block in blocks:
+                if not target.blocks.has(block):
+                    target.blocks.put(source.blocks.get(block))
+            lists.append((tensor.dtype, tensor.shape, blocks))
+        target.put_tensors(lists)
+        target.put_manifest(manifest)

@@ -63,6 +63,8 @@ class Kind(Enum):
     SETTING = "setting"
     VERDICT = "verdict"
     RECORD = "record"
+    ATTESTATION = "attestation"
+    UNNEEDED = "unneeded"
 
 
 class Database:
@@ -143,6 +145,12 @@ class Database:
             sql = "INSERT OR REPLACE INTO entries (kind, key, value) VALUES (?, ?, ?)"
             connection.executemany(sql, [(kind.value, key, value) for key, value in entries])
 
+    def remove(self, keys: Iterable[tuple[Kind, bytes]]) -> None:
+        """Remove entries, all or none."""
+        with self._transaction() as connection:
+            sql = "DELETE FROM entries WHERE kind = ? AND key = ?"
+            connection.executemany(sql, [(kind.value, key) for kind, key in keys])
+
     def pop(self, kind: Kind, key: bytes) -> bytes | None:
         """Remove an entry and return its value: of all who ask at once, one gets it."""
         rows = self._change("DELETE FROM entries WHERE kind = ? AND key = ? RETURNING value", kind.value, key)
@@ -202,6 +210,12 @@ class Database:
     def remove_file(self, path: bytes, state: str) -> None:
         """Forget a file, unless it is known in another state by now, and the references into it."""
         self._change("DELETE FROM files WHERE path = ? AND state = ?", path, state)
+
+    def remove_references(self, digests: Iterable[bytes]) -> None:
+        """Forget where blocks are in any file, of all or of none."""
+        with self._transaction() as connection:
+            sql = "DELETE FROM block_refs WHERE digest = ?"
+            connection.executemany(sql, [(digest,) for digest in digests])
 
     def remove_reference(self, digest: bytes, path: bytes) -> None:
         """Forget that a block is in a file."""

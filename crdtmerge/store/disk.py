@@ -25,6 +25,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,9 @@ FLUSH_BYTES: Final = 64 << 20
 
 FLUSH_FILES: Final = 4096
 """Blocks waiting for a flush: many small tensors reach this before FLUSH_BYTES."""
+
+LOCK: Final = "gc.lock"
+"""Held, shared, by whoever takes in a model, and alone by whoever collects garbage."""
 
 _SYNC_THREADS: Final = 4  # file systems commit concurrent fsyncs together
 
@@ -125,14 +129,52 @@ class DiskBlocks:
         return name
 
     def discard(self, wanted: Digest) -> None:
-        """Forget the block, if it is here."""
+        """Forget the block, if it is here; for good after the next flush."""
         with self._flushing, self._lock, files.disk_errors("removing", self._path(wanted)):
             waiting = self._waiting.pop(wanted, None)
             if waiting:
                 waiting.synced.exception()  # whatever came of it
                 waiting.path.unlink()
                 self._waiting_bytes -= waiting.size
-            self._path(wanted).unlink(missing_ok=True)
+            final = self._path(wanted)
+            if final.exists():
+                final.unlink(missing_ok=True)
+                self._folders.add(final.parent)
+
+    def free_bytes(self) -> int | None:
+        """Return how much more the disk takes; None if it does not say."""
+        try:
+            disk = os.statvfs(self._blocks)
+        except OSError:
+            return None
+        return disk.f_bavail * disk.f_frsize
+
+    def weigh(self, wanted: Digest) -> tuple[int, int | None] | None:
+        """Return a block's size in bytes and when it was written, in milliseconds since 1970.
+
+        None for a block that is not here, or still waits for a flush.
+        """
+        try:
+            status = self._path(wanted).stat()
+        except OSError:
+            return None
+        return status.st_size, status.st_mtime_ns // 1_000_000
+
+    @contextmanager
+    def taking_in(self) -> Iterator[None]:
+        """Keep the collection of garbage away for the block, in all processes; any number may be in here."""
+        with files.reading(self._blocks.parent / LOCK):
+            yield
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Keep `taking_in` away for the block, in all processes.
+
+        Raises:
+            LockedError: if something is being taken in.
+        """
+        with files.alone(self._blocks.parent / LOCK):
+            yield
 
     def flush(self) -> None:
         """Make everything put so far survive a power cut; see `Blocks.flush` and the top of the file."""

@@ -42,6 +42,14 @@ def create(folder: Path, prefix: str = "") -> tuple[int, Path]:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), path
 
 
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those above it that are not there, so that their names survive a power cut."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode, exist_ok=True)
+        sync(path.parent)
+
+
 def open_regular(path: Path) -> int:
     """Open a regular file for reading and return its descriptor.
 
@@ -85,6 +93,35 @@ def try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Keep `alone` out for the block; any number of threads and processes may be in here at once."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Be the only one at ``path`` for the block.
+
+    Raises:
+        LockedError: if somebody is `reading` there, or alone.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        if not try_lock(descriptor):
+            raise LockedError(
+                f"{path.parent} is taking in a model, or cleaning up: try again when it is done"
+            )
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_all(descriptor: int, data: Readable, offset: int) -> None:

@@ -220,14 +220,15 @@ def _take_in(
     sources = [*tensors, *evidence]
     unknown = [Digest(bytes(DIGEST_BYTES))] * len(sources)
     declare(tensors=_rooted(tensors, unknown), evidence=_rooted(evidence, unknown))  # refuses what it can
-    with ThreadPoolExecutor(_THREADS, "crdtmerge-ingest") as pool:
-        lists = [(source.dtype, source.shape, source.blocks(pool, progress)) for source in sources]
-    finish()
-    roots = store.put_tensors(lists)
-    manifest = declare(
-        tensors=_rooted(tensors, roots[: len(tensors)]), evidence=_rooted(evidence, roots[len(tensors) :])
-    )
-    store.put_manifest(manifest)
+    with store.taking_in():
+        with ThreadPoolExecutor(_THREADS, "crdtmerge-ingest") as pool:
+            lists = [(source.dtype, source.shape, source.blocks(pool, progress)) for source in sources]
+        finish()
+        roots = store.put_tensors(lists)
+        manifest = declare(
+            tensors=_rooted(tensors, roots[: len(tensors)]), evidence=_rooted(evidence, roots[len(tensors) :])
+        )
+        store.put_manifest(manifest)
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""This replica's own notes: settings, what admission decided, the address book.
+"""This replica's own notes: settings, what admission decided, the address book, attestations.
 
 Unlike content they have no digest: they are what was last written, by whichever process.
 """
@@ -6,9 +6,14 @@ Unlike content they have no digest: they are what was last written, by whichever
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
-from crdtmerge.digest import Digest
+from crdtmerge.digest import Digest, from_hex
+from crdtmerge.keys import KEY_BYTES
 from crdtmerge.store.database import Database, Kind
+
+_PIN: Final = "pin/"
+_COLLECTIONS: Final = "collections"
 
 
 class Notes:
@@ -34,6 +39,26 @@ class Notes:
         for key, value in self._database.entries(Kind.SETTING, prefix.encode()):
             yield key.decode(), value
 
+    def pin(self, content: Digest) -> None:
+        """Keep a contribution or coefficients from being collected as garbage, whatever is visible."""
+        self.set_setting(_PIN + content.hex(), b"")
+
+    def unpin(self, content: Digest) -> None:
+        """Let it go again."""
+        self.pop_setting(_PIN + content.hex())
+
+    def pins(self) -> Iterator[Digest]:
+        """Yield what is pinned, ascending."""
+        return (from_hex(key.removeprefix(_PIN)) for key, _ in self.settings(_PIN))
+
+    def collections(self) -> int:
+        """Return how often garbage was collected here, by whichever process: content may be gone."""
+        return int.from_bytes(self.setting(_COLLECTIONS) or b"", "big")
+
+    def note_collection(self) -> None:
+        """Count one more collection."""
+        self.set_setting(_COLLECTIONS, (self.collections() + 1).to_bytes(8, "big"))
+
     def verdict(self, contribution: Digest) -> str | None:
         """Return what admission decided about a contribution; None if it did not yet."""
         data = self._database.get(Kind.VERDICT, contribution)
@@ -54,3 +79,16 @@ class Notes:
     def remove_record(self, node_id: bytes) -> None:
         """Forget a node's record."""
         self._database.pop(Kind.RECORD, node_id)
+
+    def put_attestation(self, node_id: bytes, id: bytes, attestation: bytes) -> None:
+        """Keep what a node attests of a result."""
+        self._database.put(Kind.ATTESTATION, [(node_id + id, attestation)])
+
+    def attestations(self, node_id: bytes = b"") -> Iterator[tuple[bytes, bytes, bytes]]:
+        """Yield (node id, id, attestation) of those that are kept, of one node if given, ascending."""
+        for key, data in self._database.entries(Kind.ATTESTATION, node_id):
+            yield key[:KEY_BYTES], key[KEY_BYTES:], data
+
+    def remove_attestation(self, node_id: bytes, id: bytes) -> None:
+        """Forget an attestation."""
+        self._database.pop(Kind.ATTESTATION, node_id + id)

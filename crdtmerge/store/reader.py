@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from functools import partial
 
-from crdtmerge.digest import DIGEST_BYTES, Digest
+from crdtmerge.digest import DIGEST_BYTES, Digest, Readable
 from crdtmerge.errors import MalformedError, ParameterError
 from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.manifest import Tensor
@@ -45,7 +45,11 @@ class Reader:
         self._cached_bytes = 0
 
     def read(self, tensor: Tensor, begin: int, end: int) -> bytes:
-        """Return bytes ``[begin, end)`` of a tensor's raw content, verified.
+        """Return bytes ``[begin, end)`` of a tensor's raw content, verified; raises what `view` raises."""
+        return b"".join(self._parts(tensor, begin, end))
+
+    def view(self, tensor: Tensor, begin: int, end: int) -> Readable:
+        """Return what `read` returns, but without a copy where the range lies within one block.
 
         Raises:
             ParameterError: if the range does not lie within the tensor.
@@ -54,23 +58,29 @@ class Reader:
             MalformedError: if the manifest gives a root the dtype or shape of another tensor, or a block
                 has another length than its place asks for: nobody can ever read such a contribution.
         """
-        if not 0 <= begin <= end <= tensor.bytes:
-            raise ParameterError(f"bytes [{begin}, {end}) of {tensor.name}, which has {tensor.bytes}")
+        parts = self._parts(tensor, begin, end)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _parts(self, tensor: Tensor, begin: int, end: int) -> list[Readable]:
+        total = tensor.bytes
+        if not 0 <= begin <= end <= total:
+            raise ParameterError(f"bytes [{begin}, {end}) of {tensor.name}, which has {total}")
         if begin == end:
-            return b""
+            return []
         first, stop = begin // BLOCK_BYTES, -(-end // BLOCK_BYTES)
         names = self._block_names(tensor)
-        parts = []
+        parts: list[Readable] = []
         for index in range(first, stop):
             start = index * BLOCK_BYTES
             name = Digest(names[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES])
             block = self._cached(name, partial(self._fetch, name))
-            if len(block) != min(BLOCK_BYTES, tensor.bytes - start):
+            if len(block) != min(BLOCK_BYTES, total - start):
                 raise MalformedError(
-                    f"block {index} of {tensor.name} has {len(block)} bytes, its tensor {tensor.bytes}"
+                    f"block {index} of {tensor.name} has {len(block)} bytes, its tensor {total}"
                 )
-            parts.append(block[max(begin - start, 0) : end - start])
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            whole = begin <= start and start + len(block) <= end
+            parts.append(block if whole else memoryview(block)[max(begin - start, 0) : end - start])
+        return parts
 
     def block_list(self, tensor: Tensor) -> tuple[Digest, ...]:
         """Return the digests of the tensor's blocks, in order; see `Store.block_list`."""

@@ -40,6 +40,7 @@ class References:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._changed: dict[bytes, None] = {}
 
     def add(self, path: Path, state: str, blocks: Iterable[tuple[Digest, int, int]]) -> None:
         """Remember (digest, offset, length) of blocks in a file that was in ``state``; durable on return."""
@@ -61,14 +62,23 @@ class References:
                     return _read(path, offset, length, wanted)
                 except CorruptBlockError:
                     self._database.remove_reference(wanted, path)
+                    self._changed[path] = None
                 except (StoreError, RejectedError):
                     continue  # out of reach after all
         raise absent(wanted)
 
     def discard(self, wanted: Digest) -> None:
         """Forget where the block is; the files are the user's and stay."""
-        for path, _, _, _ in self._database.references(wanted):
-            self._database.remove_reference(wanted, path)
+        self.discard_all([wanted])
+
+    def discard_all(self, wanted: Iterable[Digest]) -> None:
+        """Forget where blocks are, of all of them or of none; the files are the user's and stay."""
+        self._database.remove_references(wanted)
+
+    def changed(self) -> list[Path]:
+        """Return the files that were found changed since the last time this was asked."""
+        changed, self._changed = self._changed, {}
+        return [Path(os.fsdecode(path)) for path in changed]
 
     def verify(self, *, discard: bool) -> Iterator[CrdtMergeError]:
         """Read every referenced block and yield what is wrong; see `Store.verify`."""
@@ -96,6 +106,7 @@ class References:
         now = file_state(path)
         if now not in (state, None):
             self._database.remove_file(path, state)
+            self._changed[path] = None
         return now == state
 
 
@@ -124,6 +135,10 @@ class ReferencedBlocks:
         """Forget the block, and where it is in the user's files."""
         self._owned.discard(wanted)
         self._references.discard(wanted)
+
+    def free_bytes(self) -> int | None:
+        """Return how much more the disk of our own blocks takes; None where nobody can say."""
+        return self._owned.free_bytes()
 
     def flush(self) -> None:
         """Make everything put so far survive a power cut; references are durable at once."""

@@ -15,6 +15,7 @@ from typing import Final
 
 from crdtmerge.errors import StoreError, UsageError
 from crdtmerge.keys import KEY_BYTES
+from crdtmerge.store import files
 
 IDENTITY: Final = "identity.key"
 """Name of the file with a home's Ed25519 secret: losing it loses the node's name for ever."""
@@ -57,24 +58,25 @@ def create_secret(path: Path, secret: bytes | None, draw: Callable[[], bytes]) -
     Raises:
         UsageError: if the file holds another secret than the given one, or others can read it.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.make_folder(path.parent, mode=0o700)
     if not path.exists():
-        _publish(path, draw() if secret is None else secret)
+        publish(path, (draw() if secret is None else secret).hex().encode() + b"\n")
     stands = read_secret(path)
     if secret is not None and stands != secret:
         raise UsageError(f"{path} already holds another key; use another home for another federation")
     return stands
 
 
-def _publish(path: Path, secret: bytes) -> None:
+def publish(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all, unless there is one already."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secret.hex().encode() + b"\n")
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # A link, unlike a rename, fails if another process published its own key first: then that one stands.
+        # A link, unlike a rename, fails if another process published its own first: then that one stands.
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
     finally:

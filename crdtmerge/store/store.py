@@ -11,6 +11,7 @@ survives a crash never names a block of ours that did not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +37,7 @@ from crdtmerge.store.audit import stored_operation, wrong, wrong_operations
 from crdtmerge.store.blocks import MemoryBlocks
 from crdtmerge.store.database import Database, Kind
 from crdtmerge.store.disk import DiskBlocks
+from crdtmerge.store.garbage import Garbage
 from crdtmerge.store.missing import Missing, missing
 from crdtmerge.store.notes import Notes
 from crdtmerge.store.reader import Reader, split
@@ -55,6 +57,7 @@ class Store(Notes):
     Attributes:
         blocks: blocks of our own and blocks in the user's files, as one set.
         references: where in the user's files blocks are.
+        garbage: what nothing points to any more.
     """
 
     def __init__(self, database: Database, owned: DiskBlocks | MemoryBlocks) -> None:
@@ -62,6 +65,7 @@ class Store(Notes):
         self._owned = owned
         self.references = References(database)
         self.blocks = ReferencedBlocks(owned, self.references)
+        self.garbage = Garbage(database, owned, self.references, self.manifest, self.block_list)
         self._reader = self.reader()
 
     @classmethod
@@ -72,9 +76,7 @@ class Store(Notes):
             StoreError: if the folder cannot be used, or another version of this software wrote it.
         """
         with files.disk_errors("making", home):
-            if not home.exists():
-                home.mkdir(parents=True, exist_ok=True)
-                files.sync(home.parent)
+            files.make_folder(home)
         database = Database(home / "meta.db")
         try:
             return cls(database, DiskBlocks(home))
@@ -144,6 +146,7 @@ class Store(Notes):
             raise LimitError(f"a manifest of {len(manifest.encoded)} bytes, at most {MANIFEST_BYTES_MAX}")
         self.blocks.flush()
         self._database.put(Kind.MANIFEST, [(manifest.digest, manifest.encoded)])
+        self._database.pop(Kind.UNNEEDED, manifest.digest)  # it is a new thing: its grace begins anew
         return manifest.digest
 
     def has_manifest(self, wanted: Digest) -> bool:
@@ -227,6 +230,10 @@ class Store(Notes):
     def data_version(self) -> int:
         """Return a number that changes when another process, or another store of this home, commits."""
         return self._database.data_version()
+
+    def taking_in(self) -> AbstractContextManager[None]:
+        """Keep the collection of garbage away until what is taken in is named by something that stays."""
+        return self._owned.taking_in()
 
     def discard(self, wanted: Digest) -> None:
         """Forget the block, block list, manifest or operation with this digest, so that a sync brings it."""

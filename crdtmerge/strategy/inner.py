@@ -44,7 +44,7 @@ class Bound:
 
     def merge(self, tile: Tile, survey: Survey | None) -> Tensor:
         """Return the merged tile, [n] float64."""
-        extra = () if survey is None else (survey,)
+        extra = () if self.strategy.survey is None else (survey,)
         return self.strategy.function(tile, *extra, **dict(self.arguments))
 
     def __str__(self) -> str:
@@ -54,12 +54,16 @@ class Bound:
 
 @dataclass(frozen=True)
 class Inner:
-    """A parameter that is a strategy; ``name.parameter`` are its parameters."""
+    """A parameter that is a strategy; ``name.parameter`` are its parameters.
+
+    ``parameters`` has (name, value) pairs in place of its own defaults, for the strategies that have them.
+    """
 
     name: str
     default: str
     doc: str
     choices: tuple[str, ...] | None = None
+    parameters: tuple[tuple[str, Parameter], ...] = ()
 
     @property
     def default_text(self) -> str:
@@ -83,4 +87,6 @@ class Inner:
             among = "a strategy's name" if self.choices is None else f"one of {', '.join(self.choices)}"
             raise ParameterError(f"{self.name} is {among}; got {chosen!r}")
         strategy = find(chosen)
-        return Bound(strategy, tuple(strategy.read(tuple(parameters.items())).items()))
+        known = {spec.name for spec in strategy.parameters}
+        given = {name: value for name, value in self.parameters if name in known} | dict(parameters)
+        return Bound(strategy, tuple(strategy.read(tuple(given.items())).items()))

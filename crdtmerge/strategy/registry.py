@@ -39,7 +39,9 @@ class Strategy:
         weighted: whether the members' weights count; if not, weights that differ are refused.
         parameters: what it takes.
         function: ``(tile[, survey], *, parameters…) -> merged``.
-        survey: ``(group, *, parameters…) -> Survey``, or None.
+        survey: ``(group, *, parameters…) -> Survey | None``, or None; the function gets what it returns.
+        suits: ``(coefficients, *, parameters…)`` raises MalformedError if well-formed coefficients are none
+            that it can apply: every replica then passes over them.
     """
 
     name: str
@@ -51,7 +53,8 @@ class Strategy:
     weighted: bool
     parameters: tuple[ParameterSpec, ...]
     function: Function
-    survey: Callable[..., Survey] | None
+    survey: Callable[..., Survey | None] | None
+    suits: Callable[..., None] | None
 
     @property
     def summary(self) -> str:
@@ -105,14 +108,17 @@ def strategy(
     draws: bool = False,
     scope: str = "element",
     evidence: Sequence[str] = (),
+    evidence_of: str | None = None,
     optional_evidence: Sequence[str] = (),
     roles: Sequence[str] = (),
     coefficients: bool = False,
     members_min: int = 1,
+    members_max: int | None = None,
     alone_is_itself: bool = False,
     symmetric: bool = True,
     weighted: bool = True,
-    survey: Callable[..., Survey] | None = None,
+    survey: Callable[..., Survey | None] | None = None,
+    suits: Callable[..., None] | None = None,
 ) -> Callable[[_F], _F]:
     """Register the decorated function as a strategy; it stays a plain function.
 
@@ -124,7 +130,7 @@ def strategy(
 
     def register(function: _F) -> _F:
         names = {spec.name for spec in parameters}
-        for callee in (function, survey):
+        for callee in (function, survey, suits):
             if callee is None:
                 continue
             taken = {
@@ -136,9 +142,6 @@ def strategy(
                 )
         if scope not in SCOPES:
             raise ParameterError(f"{name}: scope {scope!r}")
-        for kind in (*evidence, *optional_evidence):
-            if kind not in KINDS:
-                raise ParameterError(f"{name}: evidence of unknown kind {kind!r}")
         if (name, version) in _REGISTRY:
             raise ParameterError(f"two strategies are called {name} version {version}")
         needs = Needs(
@@ -146,11 +149,16 @@ def strategy(
             draws=draws,
             scope=scope,
             evidence=tuple(evidence),
+            evidence_of=evidence_of,
             optional_evidence=tuple(optional_evidence),
             roles=tuple(roles),
             coefficients=coefficients,
             members_min=members_min,
+            members_max=members_max,
         )
+        for kind in needs.kinds_read:
+            if kind not in KINDS:
+                raise ParameterError(f"{name}: evidence of unknown kind {kind!r}")
         _REGISTRY[name, version] = Strategy(
             name=name,
             version=version,
@@ -162,6 +170,7 @@ def strategy(
             parameters=tuple(parameters),
             function=function,
             survey=survey,
+            suits=suits,
         )
         return function
 

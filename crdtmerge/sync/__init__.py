@@ -3,10 +3,11 @@
     peer ─┬─ intake       operations that arrive: verified, kept, or waiting
           ├─ gossip       what is new here is pushed at once
           ├─ exchange     what differs is found and levelled, periodically ── reconcile ─ ranges ─ index
-          ├─ book         where members are ── records
+          ├─ shelves      what members say of themselves ─┬─ book, records          where they are
+          │                                               └─ attested, attestation  what they computed
           ├─ contacts     whom to talk to
-          ├─ transfer     what is missing is fetched ── jobs ─ wants, sources, meta
-          ├─ server       what is asked for is given
+          ├─ transfer     what is missing is fetched ── jobs ─ wants, room, sources, meta
+          ├─ answers      what others ask for is given ── server
           ├─ invite       who may come in
           └─ port         outputs and calls of all of them
 

@@ -24,6 +24,7 @@ class Config:
         backoff_ms_max: longest pause before a member that seems dead is tried again.
         calls_per_peer_max, calls_max: block transfers in flight with one peer, and in all.
         block_ban_ms: how long a peer that served a wrong block is no source.
+        packed: whether the driver can unpack blocks, so that they may travel packed.
     """
 
     period_ms: int = 10 * SECOND_MS
@@ -37,3 +38,4 @@ class Config:
     calls_per_peer_max: int = 8
     calls_max: int = 32
     block_ban_ms: int = HOUR_MS
+    packed: bool = False

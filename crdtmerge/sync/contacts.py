@@ -9,10 +9,17 @@ other again.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Final
 
 from crdtmerge.keys import NodeId
 from crdtmerge.sync.chance import Chance
 from crdtmerge.sync.config import Config
+
+REST_MS: Final = 1000
+"""How long a busy node is left alone that does not say how long."""
+
+REST_MS_MAX: Final = 60_000
+"""The longest that a busy node is left alone, whatever it says."""
 
 
 class Contacts:
@@ -41,6 +48,7 @@ class Contacts:
         self._chance, self._config = chance, config
         self._failures: dict[NodeId, int] = {}
         self._retry_ms: dict[NodeId, int] = {}
+        self._rest_ms: dict[NodeId, int] = {}
 
     def ended(self, now_ms: int, node: NodeId, answered: bool) -> None:
         """A call to a node ended, or (as answered) a request of it came in."""
@@ -57,6 +65,19 @@ class Contacts:
             pause = min(self._config.period_ms << min(excess, 16), self._config.backoff_ms_max)
             self._retry_ms[node] = now_ms + pause
 
+    def busy(self, now_ms: int, node: NodeId, retry_after_ms: int) -> None:
+        """A node, alive and well, wants to be left alone for a while; not for longer than REST_MS_MAX."""
+        wait_ms = min(retry_after_ms or REST_MS, REST_MS_MAX)
+        self._rest_ms[node] = max(self._rest_ms.get(node, 0), now_ms + wait_ms)
+
+    def rests_until(self, node: NodeId) -> int:
+        """Return until when a node wants to be left alone; 0 if it does not."""
+        return self._rest_ms.get(node, 0)
+
+    def _resting(self, now_ms: int) -> set[NodeId]:
+        self._rest_ms = {node: until for node, until in self._rest_ms.items() if until > now_ms}
+        return set(self._rest_ms)
+
     def forget_strangers(self) -> None:
         """Forget what is known about nodes that are no members."""
         for node in [node for node in self._failures if not self._is_member(node)]:
@@ -70,18 +91,22 @@ class Contacts:
         """Return the members that can be called and do not seem dead, ascending, leaving some out."""
         return sorted(self._known().difference(but, self._retry_ms))
 
-    def some(self, count: int, but: Collection[NodeId] = ()) -> list[NodeId]:
-        """Return up to ``count`` random ones of `live`."""
-        return self._chance.sample(self.live(but), count)
+    def some(self, now_ms: int, count: int, but: Collection[NodeId] = ()) -> list[NodeId]:
+        """Return up to ``count`` random ones of `live` that do not want to be left alone."""
+        return self._chance.sample(self.live({*but, *self._resting(now_ms)}), count)
 
     def partner(self, now_ms: int) -> NodeId | None:
         """Return whom to exchange with next; None if nobody is known.
 
         Pauses spare the network while there are others to talk to; who has nobody else tries anybody.
         """
-        known = self._known()
+        resting = self._resting(now_ms)
+        known = self._known() - resting
         due = sorted(node for node, retry in self._retry_ms.items() if retry <= now_ms and node in known)
-        live, seeds = self.live(), [node for node in self._seeds if self._retry_ms.get(node, 0) <= now_ms]
+        seeds = [
+            node for node in self._seeds if node not in resting and self._retry_ms.get(node, 0) <= now_ms
+        ]
+        live = self.live(resting)
         drawn, config = self._chance.below(100), self._config
         if drawn < config.live_percent:
             groups = [live, due, seeds]
@@ -89,7 +114,7 @@ class Contacts:
             groups = [due, live, seeds]
         else:
             groups = [seeds, live, due]
-        groups.append(sorted({*known, *self._seeds}))
+        groups.append(sorted({*known, *self._seeds} - resting))
         return next((self._chance.choose(group) for group in groups if group), None)
 
     def _known(self) -> set[NodeId]:

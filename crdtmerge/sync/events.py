@@ -20,6 +20,7 @@ from crdtmerge.errors import RejectedError
 from crdtmerge.keys import NodeId
 from crdtmerge.manifest import Manifest
 from crdtmerge.op import Operation, Role
+from crdtmerge.sync.attestation import Attestation
 from crdtmerge.sync.messages import Request
 
 
@@ -73,6 +74,20 @@ class StoreRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreAttestation:
+    """Keep this attestation; it was verified."""
+
+    attestation: Attestation
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetAttestations:
+    """Forget these attestations: newer ones are in force, or their nodes are members no more."""
+
+    attestations: tuple[Attestation, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AdmissionWanted:
     """Somebody proved an invite: sign an admission with this node's key, and pass it to ``on_local``.
 
@@ -100,6 +115,20 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class NoRoom:
+    """There is no room on the disk for what is missing of a contribution: it waits until there is."""
+
+    contribution: Digest
+    needed_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoomAgain:
+    """Nothing waits for room any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Misbehaved:
     """A node sent something that an honest one cannot send: for the log and the metrics."""
 
@@ -107,9 +136,21 @@ class Misbehaved:
     error: RejectedError
 
 
+@dataclass(frozen=True, slots=True)
+class Diverged:
+    """Somebody attests another model than ours, made from the same: tell people, aloud.
+
+    It may be a bug of this software, a broken machine (theirs or ours) or a lie. Only computing the result
+    again, here or elsewhere, decides which; the machine goes on as before.
+    """
+
+    ours: Attestation
+    theirs: Attestation
+
+
 Output: TypeAlias = (
-    "Call | StoreOperations | StoreManifest | StoreTensor | StoreBlock | StoreRecord | AdmissionWanted"
-    " | Changed | Ready | Misbehaved"
+    "Call | StoreOperations | StoreManifest | StoreTensor | StoreBlock | StoreRecord | StoreAttestation"
+    " | ForgetAttestations | AdmissionWanted | Changed | Ready | NoRoom | RoomAgain | Misbehaved | Diverged"
 )
 
 
@@ -122,6 +163,8 @@ class Failure(Enum):
     """No connection, or one that broke."""
     REFUSED = "refused"
     """The other side refused the request: an error of the tree, or a shortage of its own."""
+    BUSY = "busy"
+    """The other side is well and wants to be called later: no fault of anybody's."""
 
 
 class BlockReader(Protocol):

@@ -3,9 +3,9 @@
     Hello ─ equal roots ─────────────────────────────────────────────────────► done, two small messages
       └──── different ─ Reconcile … ─ GetOps, PushOps, Records ─ Hello again ─► done, or once more
 
-Operations and node records are two spaces of one procedure. Only the caller fetches and pushes; the
-called side answers from what it holds and remembers nothing. Saying Hello again finds what two ids that
-collided hid, and what the bounds of one session left over: its fingerprints have another key.
+Operations, node records and attestations are three spaces of one procedure. Only the caller fetches and
+pushes; the called side answers from what it holds and remembers nothing. Saying Hello again finds what two
+ids that collided hid, and what the bounds of one session left over: its fingerprints have another key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from crdtmerge.keys import NodeId
 from crdtmerge.limits import OPERATIONS_PER_MESSAGE_MAX
 from crdtmerge.op import Operation
 from crdtmerge.sync import messages, reconcile
-from crdtmerge.sync.book import AddressBook
 from crdtmerge.sync.chance import Chance
 from crdtmerge.sync.config import Config
 from crdtmerge.sync.contacts import Contacts
@@ -33,6 +32,7 @@ from crdtmerge.sync.messages import NONCE_BYTES, RECORDS_PER_MESSAGE_MAX, Reply,
 from crdtmerge.sync.port import Port
 from crdtmerge.sync.reconcile import Session, Step
 from crdtmerge.sync.records import NodeRecord
+from crdtmerge.sync.shelves import Shelves
 
 R = TypeVar("R", bound=Reply)
 T = TypeVar("T")
@@ -52,9 +52,6 @@ NEWS_MAX: Final = 1024
 
 Keep: TypeAlias = "Callable[[int, list[Operation], NodeId, bool], int]"
 """Keeps verified operations, given the time, who sent them and whether they are news; returns how many."""
-
-KeepRecords: TypeAlias = "Callable[[int, list[NodeRecord]], int]"
-"""Keeps verified records, given the time; returns how many were new."""
 
 
 @dataclass
@@ -86,16 +83,15 @@ class Exchange:
         port: Port,
         contacts: Contacts,
         intake: Intake,
-        book: AddressBook,
+        shelves: Shelves,
         keep: Keep,
-        keep_records: KeepRecords,
         *,
         me: NodeId,
         chance: Chance,
         config: Config,
     ) -> None:
-        self._port, self._contacts, self._intake, self._book = port, contacts, intake, book
-        self._keep, self._keep_records = keep, keep_records
+        self._port, self._contacts, self._intake, self._shelves = port, contacts, intake, shelves
+        self._keep = keep
         self._me, self._chance, self._config = me, chance, config
         self._introduced: set[NodeId] = set()
         self._run: _Run | None = None
@@ -113,15 +109,17 @@ class Exchange:
             raise PolicyError(f"not of federation {hello.federation.hex()}")
         nonce = self._chance.draw(NONCE_BYTES)
         key = reconcile.session_key(hello.federation, hello.nonce, nonce)
-        state_root, book_root = self._intake.view.state_root, self._book.root
+        state_root, book, attested = self._intake.view.state_root, self._shelves.book, self._shelves.attested
+        attests = hello.attested_root not in (b"", attested.root)
         return messages.HelloReply(
             nonce=nonce,
             state_root=state_root,
-            book_root=book_root,
+            book_root=book.root,
             operations=b"" if hello.state_root == state_root else reconcile.opening(self._intake.index, key),
-            records=b"" if hello.book_root == book_root else reconcile.opening(self._book.index, key),
+            records=b"" if hello.book_root == book.root else reconcile.opening(book.index, key),
             record=self._record() if hello.record else b"",
             genesis=genesis,
+            attestations=reconcile.opening(attested.index, key) if attests else b"",
         )
 
     def answer(self, request: messages.Reconcile) -> messages.ReconcileReply:
@@ -133,7 +131,7 @@ class Exchange:
 
     def schedule(self, now_ms: int, *, soon: bool = False) -> None:
         """Set when the next exchange begins: after one period, give or take, or in a tenth of it."""
-        members = max(1, len(self._book.nodes))
+        members = max(1, len(self._shelves.book.nodes))
         period = self._config.period_ms * (1 + ((members - 1) // 32).bit_length())
         jitter = period * self._config.jitter_percent // 100
         wait = self._chance.between(period - jitter, period + jitter)
@@ -143,7 +141,7 @@ class Exchange:
         """Begin an exchange if it is time."""
         if self.due_ms is None or now_ms < self.due_ms:
             return
-        self._book.prune(now_ms)
+        self._shelves.prune(now_ms)
         partner = self._contacts.partner(now_ms)
         if partner is None:
             self.schedule(now_ms)
@@ -157,8 +155,9 @@ class Exchange:
             nonce=nonce,
             federation=self._intake.ops.federation,
             state_root=self._intake.view.state_root,
-            book_root=self._book.root,
+            book_root=self._shelves.book.root,
             record=b"" if partner in self._introduced else self._record(),
+            attested_root=self._shelves.attested.root,
         )
         self._run = _Run(partner, hellos, nonce)
         self._send(self._run, hello, messages.HelloReply, self._greeted)
@@ -209,12 +208,17 @@ class Exchange:
     def _greeted(self, now_ms: int, run: _Run, reply: messages.HelloReply) -> None:
         records = [NodeRecord.decode(reply.record)] if reply.record else []
         run.nonces += reply.nonce
-        for space, opening in ((Space.OPERATIONS, reply.operations), (Space.RECORDS, reply.records)):
+        openings = {
+            Space.OPERATIONS: reply.operations,
+            Space.RECORDS: reply.records,
+            Space.ATTESTATIONS: reply.attestations,
+        }
+        for space, opening in openings.items():
             if opening:
                 run.sessions[space] = Session(self._index(space), self._key(run.nonces), opening)
                 run.differs = True
         self._introduced.add(run.partner)
-        self._keep_records(now_ms, records)
+        self._shelves.keep_records(now_ms, records)
         for space in run.sessions:
             self._ask(run, space)
 
@@ -234,8 +238,8 @@ class Exchange:
         """Queue the calls that fetch what is missing and push what is surplus."""
         sessions, run.sessions = run.sessions, {}
         run.cut_short = any(session.cut_short for session in sessions.values())
-        if Space.OPERATIONS in sessions:
-            session = sessions[Space.OPERATIONS]
+        session = sessions.pop(Space.OPERATIONS, None)
+        if session is not None:
             missing = [op_id for op_id in session.missing if not self._intake.knows(op_id)]
             held = [op for op in map(self._intake.ops.get, session.surplus) if op is not None]
             got = partial(self._got, len(missing) <= NEWS_MAX)
@@ -245,15 +249,13 @@ class Exchange:
             for page in _pages(held, OPERATIONS_PER_MESSAGE_MAX):
                 request = messages.PushOps(tuple(op.encoded for op in page), news=len(held) <= NEWS_MAX)
                 run.ready.append(partial(self._send, run, request, messages.PushOpsReply, self._pushed))
-        if Space.RECORDS in sessions:
-            session = sessions[Space.RECORDS]
-            mine = [record for record in map(self._book.by_id, session.surplus) if record is not None]
-            encoded = [record.encoded for record in mine]
+        for space, session in sessions.items():
             wanted = _pages(list(session.missing), RECORDS_PER_MESSAGE_MAX)
-            given = _pages(encoded, RECORDS_PER_MESSAGE_MAX)
+            given = _pages(self._shelves.held(space, session.surplus), RECORDS_PER_MESSAGE_MAX)
+            taken = partial(self._got_records, space)
             for ids, records in zip_longest(wanted, given, fillvalue=()):
-                request = messages.Records(tuple(records), tuple(ids))
-                run.ready.append(partial(self._send, run, request, messages.RecordsReply, self._got_records))
+                request = messages.Records(tuple(records), tuple(ids), space)
+                run.ready.append(partial(self._send, run, request, messages.RecordsReply, taken))
 
     def _got(self, news: bool, now_ms: int, run: _Run, reply: messages.GetOpsReply) -> None:
         operations = self._intake.read(reply.operations)
@@ -262,18 +264,18 @@ class Exchange:
     def _pushed(self, now_ms: int, run: _Run, reply: messages.PushOpsReply) -> None:
         run.progress += reply.accepted
 
-    def _got_records(self, now_ms: int, run: _Run, reply: messages.RecordsReply) -> None:
-        run.progress += self._keep_records(now_ms, [NodeRecord.decode(data) for data in reply.records])
+    def _got_records(self, space: Space, now_ms: int, run: _Run, reply: messages.RecordsReply) -> None:
+        run.progress += self._shelves.keep(now_ms, space, reply.records)
 
     def _index(self, space: Space) -> Index:
-        return self._intake.index if space is Space.OPERATIONS else self._book.index
+        return self._intake.index if space is Space.OPERATIONS else self._shelves.index(space)
 
     def _key(self, nonces: bytes) -> bytes:
         federation = self._intake.ops.federation
         return reconcile.session_key(federation, nonces[:NONCE_BYTES], nonces[NONCE_BYTES:])
 
     def _record(self) -> bytes:
-        record = self._book.get(self._me)
+        record = self._shelves.book.get(self._me)
         return b"" if record is None else record.encoded
 
 

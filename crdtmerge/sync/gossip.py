@@ -52,7 +52,7 @@ class Gossip:
         if self.due_ms is None or now_ms < self.due_ms:
             return
         queue, self._queue, self.due_ms = self._queue, [], None
-        targets = self._contacts.some(self._config.fanout)
+        targets = self._contacts.some(now_ms, self._config.fanout)
         tried = set(targets)
         for target in targets:
             batch = [operation.encoded for operation, sender in queue if sender != target]
@@ -63,7 +63,7 @@ class Gossip:
     def _send(self, to: NodeId, push: PushOps, tried: set[NodeId], tries: int) -> None:
         def ended(now_ms: int, end: PushOpsReply | Failure) -> None:
             if isinstance(end, Failure) and tries > 1:
-                for other in self._contacts.some(1, but=tried):
+                for other in self._contacts.some(now_ms, 1, but=tried):
                     tried.add(other)
                     self._send(other, push, tried, tries - 1)
 

@@ -4,7 +4,7 @@
     Reconcile  one step of finding the difference       -> the answer to it (`crdtmerge.sync.reconcile`)
     PushOps    operations that you may not have         -> how many were new
     GetOps     ids of operations that I lack            -> those that you hold
-    Records    node records for you, ids that I lack    -> those that you hold
+    Records    records for you, ids that I lack         -> those that you hold
     Have       digests of blocks                        -> one bit for each
     GetBlock   one block                                -> its bytes, or None
     GetMeta    a piece of a manifest or a block list    -> its size and the piece, or size 0
@@ -13,6 +13,8 @@ Every exchange is one request and one reply, so a driver needs no streams and a 
 responder keeps nothing between two requests. A value of these classes is well formed: constructing one
 checks every length and count, so whatever came from a wire is bounded before a machine looks at it.
 What the bytes inside mean (operations, records, payloads) is checked by those who parse them.
+
+The last three, about content, stand in `crdtmerge.sync.blobs`.
 """
 
 from __future__ import annotations
@@ -24,43 +26,37 @@ from typing import Final, TypeAlias
 from crdtmerge.digest import DIGEST_BYTES, Digest
 from crdtmerge.errors import MalformedError
 from crdtmerge.limits import (
-    BLOCK_BYTES,
-    HAVE_DIGESTS_MAX,
-    MANIFEST_BYTES_MAX,
-    MIB,
     NODE_RECORD_BYTES_MAX,
     OPERATION_BYTES_MAX,
     OPERATIONS_PER_MESSAGE_MAX,
     RECONCILE_BYTES_MAX,
 )
-from crdtmerge.sync.bounds import at_most, digests, exactly, few, size
+from crdtmerge.sync.blobs import META_BYTES_MAX as META_BYTES_MAX
+from crdtmerge.sync.blobs import META_CHUNK_BYTES_MAX as META_CHUNK_BYTES_MAX
+from crdtmerge.sync.blobs import Coding as Coding
+from crdtmerge.sync.blobs import GetBlock as GetBlock
+from crdtmerge.sync.blobs import GetBlockReply as GetBlockReply
+from crdtmerge.sync.blobs import GetMeta as GetMeta
+from crdtmerge.sync.blobs import GetMetaReply as GetMetaReply
+from crdtmerge.sync.blobs import Have as Have
+from crdtmerge.sync.blobs import HaveReply as HaveReply
+from crdtmerge.sync.blobs import Meta as Meta
+from crdtmerge.sync.bounds import at_most, digests, exactly, few
 
 NONCE_BYTES: Final = 16
 INVITE_PROOF_BYTES: Final = 96
 """An invite's public key and its signature, see `crdtmerge.sync.invite`."""
-
-META_CHUNK_BYTES_MAX: Final = MIB
-"""One piece of a manifest or of a block list."""
-
-META_BYTES_MAX: Final = MANIFEST_BYTES_MAX
-"""A whole manifest or block list: as digests, the blocks of a tensor of 2 TiB."""
 
 RECORDS_PER_MESSAGE_MAX: Final = 256
 """Records in one message: 256 · 4 KiB stay below MESSAGE_BYTES_MAX."""
 
 
 class Space(Enum):
-    """The two sets that nodes reconcile."""
+    """The sets that nodes reconcile."""
 
     OPERATIONS = "operations"
     RECORDS = "records"
-
-
-class Meta(Enum):
-    """What `GetMeta` fetches: canonical bytes of a manifest, or the joined block digests of a tensor."""
-
-    MANIFEST = "manifest"
-    TENSOR = "tensor"
+    ATTESTATIONS = "attestations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +70,7 @@ class Hello:
         book_root: root of my address book.
         record: my node record, where the other may not have it; else empty.
         invite: proof that I was invited, while I am no member yet.
+        attested_root: root of the attestations that I hold; empty to leave them out.
     """
 
     nonce: bytes
@@ -82,6 +79,7 @@ class Hello:
     book_root: Digest
     record: bytes = b""
     invite: bytes | None = None
+    attested_root: bytes = b""
 
     def __post_init__(self) -> None:
         exactly("nonce", self.nonce, NONCE_BYTES)
@@ -91,6 +89,8 @@ class Hello:
         at_most("record", self.record, NODE_RECORD_BYTES_MAX)
         if self.invite is not None:
             exactly("invite", self.invite, INVITE_PROOF_BYTES)
+        if self.attested_root:
+            exactly("root of attestations", self.attested_root, DIGEST_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ class HelloReply:
     Attributes:
         nonce: fresh; the other half of the key.
         state_root, book_root: the answering side's roots.
-        operations, records: the answering side's first step of reconciling that space where its roots
-            differ; else empty.
+        operations, records, attestations: the answering side's first step of reconciling that space where
+            the roots differ; else empty.
         record: the answering side's node record where the caller sent one; else empty.
         genesis: the encoded genesis operation, for a caller that came with an invite; else empty.
     """
@@ -113,6 +113,7 @@ class HelloReply:
     records: bytes = b""
     record: bytes = b""
     genesis: bytes = b""
+    attestations: bytes = b""
 
     def __post_init__(self) -> None:
         exactly("nonce", self.nonce, NONCE_BYTES)
@@ -122,6 +123,7 @@ class HelloReply:
         at_most("reconcile payload", self.records, RECONCILE_BYTES_MAX)
         at_most("record", self.record, NODE_RECORD_BYTES_MAX)
         at_most("operation", self.genesis, OPERATION_BYTES_MAX)
+        at_most("reconcile payload", self.attestations, RECONCILE_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,14 +207,17 @@ class GetOpsReply:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Node records for the receiver, and ids of records that the caller lacks."""
+    """Records of a space other than operations for the receiver, and ids of those that the caller lacks."""
 
     records: tuple[bytes, ...] = ()
     ids: tuple[Digest, ...] = ()
+    space: Space = Space.RECORDS
 
     def __post_init__(self) -> None:
         RecordsReply(self.records)
         digests("ids", self.ids, RECORDS_PER_MESSAGE_MAX)
+        if self.space is Space.OPERATIONS:
+            raise MalformedError("operations travel in PushOps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,71 +230,6 @@ class RecordsReply:
         few("records", self.records, RECORDS_PER_MESSAGE_MAX)
         for record in self.records:
             at_most("record", record, NODE_RECORD_BYTES_MAX)
-
-
-@dataclass(frozen=True, slots=True)
-class Have:
-    """Which of these blocks do you hold?"""
-
-    digests: tuple[Digest, ...]
-
-    def __post_init__(self) -> None:
-        digests("digests", self.digests, HAVE_DIGESTS_MAX)
-
-
-@dataclass(frozen=True, slots=True)
-class HaveReply:
-    """The answer to `Have`: bit ``i`` (of byte ``i // 8``, lowest first) belongs to digest ``i``."""
-
-    bitmap: bytes
-
-    def __post_init__(self) -> None:
-        at_most("bitmap", self.bitmap, HAVE_DIGESTS_MAX // 8)
-
-
-@dataclass(frozen=True, slots=True)
-class GetBlock:
-    """Send me this block."""
-
-    digest: Digest
-
-    def __post_init__(self) -> None:
-        exactly("digest", self.digest, DIGEST_BYTES)
-
-
-@dataclass(frozen=True, slots=True)
-class GetBlockReply:
-    """The answer to `GetBlock`: the block, or None where it is not held."""
-
-    data: bytes | None
-
-    def __post_init__(self) -> None:
-        at_most("block", self.data or b"", BLOCK_BYTES)
-
-
-@dataclass(frozen=True, slots=True)
-class GetMeta:
-    """Send me a piece of a manifest (by its digest) or of a block list (by the tensor's root)."""
-
-    kind: Meta
-    digest: Digest
-    offset: int = 0
-
-    def __post_init__(self) -> None:
-        exactly("digest", self.digest, DIGEST_BYTES)
-        size("offset", self.offset, META_BYTES_MAX)
-
-
-@dataclass(frozen=True, slots=True)
-class GetMetaReply:
-    """The answer to `GetMeta`: the size of the whole (0 where it is not held) and the piece."""
-
-    total: int
-    chunk: bytes = b""
-
-    def __post_init__(self) -> None:
-        size("total", self.total, META_BYTES_MAX)
-        at_most("chunk", self.chunk, META_CHUNK_BYTES_MAX)
 
 
 Request: TypeAlias = "Hello | Reconcile | PushOps | GetOps | Records | Have | GetBlock | GetMeta"

@@ -1,7 +1,8 @@
 """Manifests and block lists travel in pieces; here they are put together.
 
-Pieces may come from several sources. The whole is checked against its digest at the end; if it is wrong
-and came from several, nobody can be blamed, so it is fetched again from one source alone.
+Pieces may come from several sources. All but the last are as long as a piece may be, so nobody can keep us
+busy with crumbs. The whole is checked against its digest at the end; if it is wrong and came from several,
+nobody can be blamed, so it is fetched again from one source alone.
 
 A block list that does not fit its tensor's root may be the fault of the manifest that claims dtype and
 shape; only of a manifest, which is a digest of bytes alone, a wrong one proves that its source lies.
@@ -14,7 +15,7 @@ from crdtmerge.dtypes import DType
 from crdtmerge.errors import DigestMismatchError, MalformedError
 from crdtmerge.keys import NodeId
 from crdtmerge.manifest import tensor_root
-from crdtmerge.sync.messages import GetMeta, GetMetaReply, Meta
+from crdtmerge.sync.blobs import META_CHUNK_BYTES_MAX, GetMeta, GetMetaReply, Meta
 from crdtmerge.sync.wants import Kind, Piece
 
 
@@ -46,8 +47,13 @@ class Assembly:
         self._data.clear()
         self.sources.clear()
 
-    def add(self, source: NodeId, reply: GetMetaReply) -> bytes | None:
+    def add(self, source: NodeId, offset: int, reply: GetMetaReply) -> bytes | None:
         """Append what a source sent; return the whole, checked, once it is complete.
+
+        Args:
+            source: who sent it.
+            offset: where it was asked to begin; if that was before the last restart, it is of no use.
+            reply: what it sent.
 
         Raises:
             MalformedError, DigestMismatchError: if it is not what was asked for; everything that came so
@@ -55,6 +61,8 @@ class Assembly:
         """
         if self.alone and self.sources - {source}:
             self.restart()
+        if offset != len(self._data):
+            return None
         self.sources.add(source)
         try:
             return self._add(reply)
@@ -64,11 +72,10 @@ class Assembly:
             raise
 
     def _add(self, reply: GetMetaReply) -> bytes | None:
-        size = len(self._data) + len(reply.chunk)
-        if size > reply.total or not reply.chunk:
+        if len(reply.chunk) != min(reply.total - len(self._data), META_CHUNK_BYTES_MAX) or not reply.chunk:
             raise MalformedError(f"{len(reply.chunk)} bytes at {len(self._data)} of {reply.total}")
         self._data += reply.chunk
-        if size < reply.total:
+        if len(self._data) < reply.total:
             return None
         data = bytes(self._data)
         dtype = self.piece.dtype

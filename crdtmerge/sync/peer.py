@@ -20,8 +20,9 @@ from crdtmerge.errors import MalformedError, PolicyError
 from crdtmerge.keys import NodeId
 from crdtmerge.op import Add, Admit, Ban, Operation, Role, Unban
 from crdtmerge.opset import OpSet
-from crdtmerge.sync import messages
-from crdtmerge.sync.book import AddressBook
+from crdtmerge.sync import messages, wanted
+from crdtmerge.sync.answers import Answers
+from crdtmerge.sync.attestation import Attestation
 from crdtmerge.sync.chance import Chance
 from crdtmerge.sync.config import Config
 from crdtmerge.sync.contacts import Contacts
@@ -32,7 +33,6 @@ from crdtmerge.sync.events import (
     Failure,
     Output,
     StoreOperations,
-    StoreRecord,
 )
 from crdtmerge.sync.exchange import Exchange
 from crdtmerge.sync.gossip import Gossip
@@ -42,6 +42,7 @@ from crdtmerge.sync.messages import Reply, Request
 from crdtmerge.sync.port import Port
 from crdtmerge.sync.records import NodeRecord
 from crdtmerge.sync.server import Server
+from crdtmerge.sync.shelves import Shelves
 from crdtmerge.sync.transfer import Transfer
 from crdtmerge.visible import View
 
@@ -59,9 +60,10 @@ class Peer:
         seeds: nodes that are dialled now and then whatever happens; their addresses are the driver's.
         record: this node's own encoded record; empty if it is not reachable.
         records: the stored records of others.
+        attestations: all that are stored.
 
     Raises:
-        RejectedError: if a stored record is damaged.
+        RejectedError: if a stored record or attestation is damaged.
     """
 
     def __init__(
@@ -75,26 +77,32 @@ class Peer:
         seeds: Sequence[NodeId] = (),
         record: bytes = b"",
         records: Iterable[bytes] = (),
+        attestations: Iterable[bytes] = (),
     ) -> None:
         self.key, self.ops = key, ops
         self._own = NodeRecord.decode(record) if record else None
         self._stored = [NodeRecord.decode(data) for data in records]
+        self._attested = [Attestation.decode(data) for data in attestations]
         self._invites = Invites(key, ops.federation)
         config = config or Config()
         self._intake = Intake(ops)
-        self._book = AddressBook(self._is_member)
         self._contacts = Contacts(
-            lambda: self._book.nodes, self._is_member, me=key, seeds=seeds, chance=chance, config=config
+            lambda: self._shelves.book.nodes,
+            self._is_member,
+            me=key,
+            seeds=seeds,
+            chance=chance,
+            config=config,
         )
-        self._port = Port(self._contacts.ended)
+        self._port = Port(self._contacts.ended, self._contacts.busy)
+        self._shelves = Shelves(ops.federation, self._is_member, me=key, port=self._port)
         self._gossip = Gossip(self._port, self._contacts, chance=chance, config=config)
         self._exchange = Exchange(
             self._port,
             self._contacts,
             self._intake,
-            self._book,
+            self._shelves,
             self._keep,
-            self._keep_records,
             me=key,
             chance=chance,
             config=config,
@@ -106,8 +114,9 @@ class Peer:
             candidates=self._contacts.live,
             config=config,
             bytes_max=ops.charter.policy.contribution_bytes_max,
+            rests_until=self._contacts.rests_until,
         )
-        self._server = Server(content)
+        self._answers = Answers(self._exchange, self._intake, self._shelves, Server(content), self._keep)
 
     @property
     def view(self) -> View:
@@ -122,7 +131,7 @@ class Peer:
 
     def record_of(self, node: NodeId) -> NodeRecord | None:
         """Return the valid record of a member: the addresses to dial and the TLS leaf to pin."""
-        return self._book.get(node)
+        return self._shelves.book.get(node)
 
     @property
     def missing(self) -> int:
@@ -133,7 +142,8 @@ class Peer:
 
     def on_start(self, now_ms: int) -> list[Output]:
         """Begin: an exchange soon, and the transfer of what is missing."""
-        self._keep_records(now_ms, self._stored)
+        self._shelves.keep_records(now_ms, self._stored)
+        self._shelves.keep_attestations(self._attested, stored=True)
         self._standing_changed(now_ms)
         self._exchange.schedule(now_ms, soon=True)
         self._want(now_ms)
@@ -159,7 +169,7 @@ class Peer:
         if isinstance(request, messages.Hello) and request.invite is not None:
             reply: Reply = self._welcome(now_ms, sender, request, request.invite)
         elif self._is_member(sender):
-            reply = self._answer(now_ms, sender, request)
+            reply = self._answers.answer(now_ms, sender, request)
             self._contacts.ended(now_ms, sender, True)
         else:
             raise PolicyError(f"{sender.hex()} is no member")
@@ -170,9 +180,14 @@ class Peer:
         self._port.finish(now_ms, call_id, reply)
         return self._outputs()
 
-    def on_failed(self, now_ms: int, call_id: int, failure: Failure) -> list[Output]:
-        """A call was not answered, or with an error; it may have been carried out all the same."""
-        self._port.finish(now_ms, call_id, failure)
+    def on_failed(
+        self, now_ms: int, call_id: int, failure: Failure, *, retry_after_ms: int = 0
+    ) -> list[Output]:
+        """A call was not answered, or with an error; it may have been carried out all the same.
+
+        A callee that is BUSY says when it wants to be called again; it is left alone until then.
+        """
+        self._port.finish(now_ms, call_id, failure, retry_after_ms)
         return self._outputs()
 
     def on_local(self, now_ms: int, operations: Iterable[Operation]) -> list[Output]:
@@ -192,6 +207,11 @@ class Peer:
         self._transfer.look_again(now_ms, lost=lost)
         return self._outputs()
 
+    def on_space(self, now_ms: int, free_bytes: int) -> list[Output]:
+        """So many bytes of content may be stored: what does not fit waits. Until told, everything fits."""
+        self._transfer.space(now_ms, free_bytes)
+        return self._outputs()
+
     def on_record(self, now_ms: int, data: bytes) -> list[Output]:
         """This node's own record was renewed (new address, new TLS leaf): keep it and spread it.
 
@@ -202,7 +222,19 @@ class Peer:
         if record.node != self.key:
             raise MalformedError(f"a record of {record.node.hex()}, wanted one of {self.key.hex()}")
         self._own = record
-        self._keep_records(now_ms, [record])
+        self._shelves.keep_records(now_ms, [record])
+        return self._outputs()
+
+    def on_attested(self, data: bytes) -> list[Output]:
+        """This node attested a result, and stored that: spread it.
+
+        Raises:
+            RejectedError: if it is another node's or another federation's, or otherwise refused.
+        """
+        attestation = Attestation.decode(data)
+        if attestation.node != self.key:
+            raise MalformedError(f"an attestation of {attestation.node.hex()}, wanted {self.key.hex()}'s")
+        self._shelves.keep_attestations([attestation], stored=True)
         return self._outputs()
 
     def on_invite(self, key: NodeId, role: Role, *, expires_ms: int) -> None:
@@ -210,32 +242,6 @@ class Peer:
         self._invites.add(key, role, expires_ms=expires_ms)
 
     # --- answering ----------------------------------------------------------------------------
-
-    def _answer(self, now_ms: int, sender: NodeId, request: Request) -> Reply:
-        match request:
-            case messages.Hello():
-                records = [NodeRecord.decode(request.record)] if request.record else []
-                reply = self._exchange.greet(request)
-                self._keep_records(now_ms, records)
-                return reply
-            case messages.Reconcile():
-                return self._exchange.answer(request)
-            case messages.PushOps():
-                new = self._intake.read(request.operations)
-                return messages.PushOpsReply(self._keep(now_ms, new, sender, request.news))
-            case messages.GetOps():
-                held = map(self.ops.get, request.ids)
-                return messages.GetOpsReply(tuple(op.encoded for op in held if op is not None))
-            case messages.Records():
-                self._keep_records(now_ms, [NodeRecord.decode(data) for data in request.records])
-                found = map(self._book.by_id, request.ids)
-                return messages.RecordsReply(tuple(record.encoded for record in found if record is not None))
-            case messages.Have():
-                return self._server.have(request)
-            case messages.GetBlock():
-                return self._server.block(request)
-            case messages.GetMeta():
-                return self._server.meta(request)
 
     def _welcome(self, now_ms: int, sender: NodeId, hello: messages.Hello, proof: bytes) -> Reply:
         """Answer a newcomer who proves an invite, and ask the driver to admit it; it may ask twice."""
@@ -259,40 +265,32 @@ class Peer:
             self._gossip.add(now_ms, kept, sender)
         if any(isinstance(operation.body, (Admit, Ban, Unban)) for operation in kept):
             self._standing_changed(now_ms)
-        if self.view.root != before.root:
+        if self.view.root != before.root or self.view.published is not before.published:
             self._want(now_ms, kept)
         return len(kept)
 
-    def _keep_records(self, now_ms: int, records: Iterable[NodeRecord]) -> int:
-        new = [record for record in records if self._book.offer(record, now_ms)]
-        for record in new:
-            self._port.emit(StoreRecord(record.node, record.encoded))
-        return len(new)
-
     def _standing_changed(self, now_ms: int) -> None:
         """Somebody was admitted or banned."""
-        self._book.prune(now_ms)
+        self._shelves.prune(now_ms)
         self._contacts.forget_strangers()
         if self._own is not None:
-            self._keep_records(now_ms, [self._own])
+            self._shelves.keep_records(now_ms, [self._own])
 
     def _want(self, now_ms: int, kept: Sequence[Operation] = ()) -> None:
-        """Fetch what is visible now; after nothing but adds, looking at those is enough."""
-        visible = self.view.contributions
+        """Fetch what counts now; after nothing but adds, looking at those is enough without coefficients."""
+        view = self.view
         added = [operation.body.contribution for operation in kept if isinstance(operation.body, Add)]
-        if kept and len(added) == len(kept):
-            self._transfer.want_also(
-                now_ms, [contribution for contribution in added if contribution in visible]
-            )
+        if kept and len(added) == len(kept) and not view.published:
+            self._transfer.want_also(now_ms, [one for one in added if one in view.contributions])
         else:
             base = self.ops.charter.base
-            self._transfer.want(now_ms, [*([] if base is None else [base]), *visible])
+            self._transfer.want(now_ms, wanted.contributions(view, base), wanted.payloads(view))
 
     def _is_member(self, node: NodeId) -> bool:
         return self.view.authority.is_member(node)
 
-    def _authors(self, contribution: Digest) -> Sequence[NodeId]:
-        return self.view.authors(contribution)
+    def _authors(self, content: Digest) -> Sequence[NodeId]:
+        return wanted.authors(self.view, content)
 
     def _outputs(self) -> list[Output]:
         self._transfer.flushed()

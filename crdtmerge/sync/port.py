@@ -23,10 +23,15 @@ class Port:
 
     Args:
         ended: told the time, the callee and whether it answered, of every call that ends.
+        busy: told the time, the callee and when it wants to be called again, of those that it put off.
     """
 
-    def __init__(self, ended: Callable[[int, NodeId, bool], None]) -> None:
-        self._ended = ended
+    def __init__(
+        self,
+        ended: Callable[[int, NodeId, bool], None],
+        busy: Callable[[int, NodeId, int], None] = lambda now_ms, node, retry_after_ms: None,
+    ) -> None:
+        self._ended, self._busy = ended, busy
         self._outputs: list[Output] = []
         self._calls: dict[int, tuple[Call, type[Any], Callable[[int, Any], None]]] = {}
         self._next_id = 1
@@ -57,12 +62,14 @@ class Port:
         outputs, self._outputs = self._outputs, []
         return outputs
 
-    def finish(self, now_ms: int, call_id: int, end: Reply | Failure) -> None:
+    def finish(self, now_ms: int, call_id: int, end: Reply | Failure, retry_after_ms: int = 0) -> None:
         """Pass the end of a call to whoever made it; of an unknown call, to nobody."""
         if call_id not in self._calls:
             return
         call, wanted, handler = self._calls.pop(call_id)
-        self._ended(now_ms, call.to, not isinstance(end, Failure))
+        self._ended(now_ms, call.to, end is Failure.BUSY or not isinstance(end, Failure))
+        if end is Failure.BUSY:
+            self._busy(now_ms, call.to, retry_after_ms)
         try:
             if not isinstance(end, (Failure, wanted)):
                 raise MalformedError(f"wanted a {wanted.__name__}, got a {type(end).__name__}")

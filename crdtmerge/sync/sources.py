@@ -8,7 +8,7 @@ transfer and no more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -94,11 +94,16 @@ class Sources:
         """Of how many nodes a piece is being asked."""
         return len(self._asked.get(piece, ()))
 
-    def pick(self, piece: Piece) -> Source | None:
-        """Return the source with the most room that may hold a piece and is not being asked for it."""
+    def pick(self, piece: Piece, resting: Set[NodeId] = frozenset()) -> Source | None:
+        """Return the source with the most room that may hold a piece and is not being asked for it.
+
+        Args:
+            piece: which.
+            resting: sources that want to be left alone.
+        """
         if self._under_way.total() >= self._config.calls_max:
             return None
-        asked = self._asked.get(piece, ())
+        asked = self._asked.get(piece, set()) | resting
         able = [s for s in self.all if s.holds(piece) and s.node not in asked and self._room(s) > 0]
         return max(able, key=self._room, default=None)
 
@@ -120,7 +125,7 @@ class Sources:
             source.window = min(source.window + 1, self._config.calls_per_peer_max)
         else:
             source.window = max(source.window // 2, 1)
-            if failure is not Failure.TIMEOUT:  # which took its time, so asking again is no busy loop
+            if failure not in (Failure.TIMEOUT, Failure.BUSY):  # after which time passes: no busy loop
                 source.failed(piece)
 
     def stored(self, piece: Piece) -> None:

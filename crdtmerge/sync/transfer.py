@@ -20,8 +20,16 @@ from crdtmerge.limits import HAVE_DIGESTS_MAX
 from crdtmerge.manifest import Manifest
 from crdtmerge.sync.config import Config
 from crdtmerge.sync.events import Content, Failure, StoreBlock, StoreManifest, StoreTensor
-from crdtmerge.sync.jobs import Jobs
-from crdtmerge.sync.messages import META_BYTES_MAX, GetBlock, GetBlockReply, GetMetaReply, Have, HaveReply
+from crdtmerge.sync.jobs import STALLED_MS, Jobs
+from crdtmerge.sync.messages import (
+    META_BYTES_MAX,
+    Coding,
+    GetBlock,
+    GetBlockReply,
+    GetMetaReply,
+    Have,
+    HaveReply,
+)
 from crdtmerge.sync.meta import Assembly, digests
 from crdtmerge.sync.port import Port
 from crdtmerge.sync.sources import Source, Sources
@@ -31,7 +39,10 @@ ASSEMBLY_BYTES_MAX: Final = 4 * META_BYTES_MAX
 """Manifests and block lists that are put together at a time, in memory: few large or many small ones."""
 
 LOOK_MS: Final = 5_000
-"""Time between two looks around for sources while something is missing."""
+"""Time between two looks around for sources while something is missing and arrives."""
+
+LOOK_MS_MAX: Final = 60_000
+"""The time is doubled up to this while nothing arrives: what nobody has costs everybody little."""
 
 LAST_BLOCKS: Final = 16
 """When no more than these are left, each is asked of two sources."""
@@ -47,6 +58,7 @@ class Transfer:
         candidates: nodes that can be called.
         config: bounds.
         bytes_max: contributions beyond this size are not fetched.
+        rests_until: until when a node wants to be left alone.
 
     Attributes:
         due_ms: when to call `tick`; None while nothing is missing.
@@ -61,12 +73,16 @@ class Transfer:
         candidates: Callable[[], Sequence[NodeId]],
         config: Config,
         bytes_max: int | None,
+        rests_until: Callable[[NodeId], int] = lambda node: 0,
     ) -> None:
-        self._port, self._candidates = port, candidates
+        self._port, self._candidates, self._rests_until = port, candidates, rests_until
         self._jobs = Jobs(content, port, authors=authors, bytes_max=bytes_max)
         self._sources = Sources(config)
         self._assemblies: dict[Piece, Assembly] = {}
-        self._look_ms = 0
+        self._look_ms, self._pause_ms = 0, LOOK_MS
+        self._packed = config.packed
+        self._blocks_asked = 0
+        self._resting: set[NodeId] = set()
         self.due_ms: int | None = None
 
     @property
@@ -74,20 +90,29 @@ class Transfer:
         """How much is known to be missing; 0 if nothing is."""
         return len(self._jobs)
 
-    def want(self, now_ms: int, contributions: Iterable[Digest]) -> None:
-        """Complete exactly these contributions, in this order; stop fetching others."""
-        self._jobs.want(contributions)
+    def want(self, now_ms: int, contributions: Iterable[Digest], payloads: Iterable[Digest] = ()) -> None:
+        """Complete exactly these contributions and then payloads, in this order; stop fetching others."""
+        self._jobs.want(contributions, payloads)
+        self._pause_ms = LOOK_MS
         self._pump(now_ms)
 
     def want_also(self, now_ms: int, contributions: Iterable[Digest]) -> None:
         """Complete these contributions, too."""
         self._jobs.want_also(contributions)
+        self._pause_ms = LOOK_MS
         self._pump(now_ms)
 
     def look_again(self, now_ms: int, *, lost: bool = False) -> None:
         """Content was stored by somebody else: walk again; if some was lost, over what was complete too."""
         self._jobs.begin_anew(lost=lost)
+        self._pause_ms = LOOK_MS
         self._pump(now_ms)
+
+    def space(self, now_ms: int, free_bytes: int) -> None:
+        """So much may still be stored: go on with what waits for room, if it fits now."""
+        self._jobs.measured(free_bytes)
+        if self._jobs:
+            self._pump(now_ms)
 
     def tick(self, now_ms: int) -> None:
         """Go on, if it is time."""
@@ -110,7 +135,10 @@ class Transfer:
             return
         if begun or self.due_ms is None or now_ms >= self._look_ms:
             self._look(now_ms)
-        self.due_ms = now_ms if more else self._look_ms
+        rests = {s.node: until for s in self._sources.all if (until := self._rests_until(s.node)) > now_ms}
+        self._resting = set(rests)
+        turn_ms = self._look_ms if self._jobs.walked else min(self._look_ms, now_ms + STALLED_MS)
+        self.due_ms = now_ms if more else min([turn_ms, *rests.values()])
         wanted = self._jobs.wanted
         metas = [piece for piece in wanted if not piece.is_block]
         blocks = [piece for piece in wanted if piece.is_block]
@@ -132,12 +160,13 @@ class Transfer:
         candidates = self._candidates()
         able = set(candidates)
         self._sources.choose(now_ms, [node for node in self._jobs.authors if node in able], candidates)
-        self._look_ms = now_ms + LOOK_MS
+        self._look_ms = now_ms + self._pause_ms
+        self._pause_ms = min(2 * self._pause_ms, LOOK_MS_MAX)
 
     def _ask_what(self, source: Source, blocks: Sequence[Piece]) -> None:
         """Ask a source which of the wanted blocks it holds."""
         new = [piece.digest for piece in blocks if piece.digest not in source.asked][:HAVE_DIGESTS_MAX]
-        if source.asking or not new:
+        if source.asking or not new or source.node in self._resting:
             return
         source.asking = True
         source.asked.update(new)
@@ -166,45 +195,57 @@ class Transfer:
 
     def _ask(self, piece: Piece) -> None:
         """Ask the best source there is for a piece."""
-        source = self._sources.pick(piece)
-        if source is None:
+        source = self._sources.pick(piece, self._resting)
+        if source is None or (piece.is_block and not self._jobs.room.takes_blocks(1 + self._blocks_asked)):
             return
         node = source.node
+        self._blocks_asked += piece.is_block
         self._sources.begin(source, piece)
         if piece.is_block:
 
             def got_block(now_ms: int, end: GetBlockReply | Failure) -> None:
                 self._got_block(now_ms, node, piece, end)
 
-            self._port.call(node, GetBlock(piece.digest), GetBlockReply, got_block)
+            self._port.call(node, self._get(piece.digest), GetBlockReply, got_block)
         else:
             assembly = self._assemblies[piece]
+            request = assembly.request
 
             def got_meta(now_ms: int, end: GetMetaReply | Failure) -> None:
-                self._got_meta(now_ms, node, assembly, end)
+                self._got_meta(now_ms, node, assembly, request.offset, end)
 
-            self._port.call(node, assembly.request, GetMetaReply, got_meta)
+            self._port.call(node, request, GetMetaReply, got_meta)
+
+    def _get(self, block: Digest) -> GetBlock:
+        if not self._packed:
+            return GetBlock(block)
+        against, width = self._jobs.hint(block)
+        return GetBlock(block, Coding.PACKED, against, width)
 
     # --- getting ----------------------------------------------------------------------------------
 
     def _got_block(self, now_ms: int, node: NodeId, piece: Piece, end: GetBlockReply | Failure) -> None:
+        self._blocks_asked -= 1
         data = None if isinstance(end, Failure) else end.data
         if data is not None and (got := digest(Domain.BLOCK, data)) != piece.digest:
             self._sources.ban(now_ms, node)
             raise DigestMismatchError("block", wanted=piece.digest, got=got)
         failure = end if isinstance(end, Failure) else Failure.REFUSED if data is None else None
         self._sources.end(node, piece, failure)
-        if data is not None and self._arrived(now_ms, piece):
+        if data is not None and self._arrived(now_ms, piece, size=len(data)):
+            self._jobs.room.stored(len(data))
             self._port.emit(StoreBlock(piece.digest, data))
         self._pump(now_ms)
 
-    def _got_meta(self, now_ms: int, node: NodeId, assembly: Assembly, end: GetMetaReply | Failure) -> None:
+    def _got_meta(
+        self, now_ms: int, node: NodeId, assembly: Assembly, offset: int, end: GetMetaReply | Failure
+    ) -> None:
         piece, data = assembly.piece, None
         failure = end if isinstance(end, Failure) else None if end.total else Failure.REFUSED
         if isinstance(end, GetMetaReply) and end.total:
             blamed = piece.kind is Kind.MANIFEST and not assembly.sources - {node}
             try:
-                data = assembly.add(node, end)
+                data = assembly.add(node, offset, end)
             except RejectedError:
                 if blamed:
                     self._sources.ban(now_ms, node)
@@ -231,6 +272,7 @@ class Transfer:
             self._jobs.read(manifest)
             self._port.emit(StoreManifest(manifest))
 
-    def _arrived(self, now_ms: int, piece: Piece, blocks: tuple[Digest, ...] = ()) -> bool:
+    def _arrived(self, now_ms: int, piece: Piece, blocks: tuple[Digest, ...] = (), *, size: int = 0) -> bool:
         self._sources.stored(piece)
-        return self._jobs.arrived(now_ms, piece, blocks)
+        self._pause_ms, self._look_ms = LOOK_MS, min(self._look_ms, now_ms + LOOK_MS)
+        return self._jobs.arrived(now_ms, piece, blocks, size=size)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
 from typing import Final
 
 from crdtmerge.digest import DIGEST_BYTES, Digest
@@ -23,6 +24,7 @@ from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.manifest import Manifest, Tensor, element_count
 from crdtmerge.sync.events import Content
 from crdtmerge.sync.messages import META_BYTES_MAX
+from crdtmerge.sync.room import Room, absent_bytes
 
 WINDOW: Final = 128
 """Pieces that one job wants at a time."""
@@ -81,25 +83,39 @@ class Job:
         content: what is stored.
         now_ms: when it begins.
         bytes_max: size beyond which it is refused.
+        room: on the disk.
 
     Attributes:
         wanted: pieces that are absent; ordered, the values mean nothing.
         manifest: once it is there.
         empty: tensors without a byte, which nobody needs to be asked for.
         progress_ms: when something of it last arrived.
+        short_bytes: what it needs, while there is no room for it; else None.
     """
 
     def __init__(
-        self, contribution: Digest, content: Content, *, now_ms: int, bytes_max: int | None = None
+        self,
+        contribution: Digest,
+        content: Content,
+        *,
+        now_ms: int,
+        bytes_max: int | None = None,
+        room: Room | None = None,
     ) -> None:
         self.contribution = contribution
         self.wanted: dict[Piece, None] = {}
         self.manifest: Manifest | None = None
         self.empty: list[Tensor] = []
         self.progress_ms = now_ms
-        self._content, self._bytes_max = content, bytes_max
+        self.short_bytes: int | None = None
+        self._content, self._bytes_max, self._room = content, bytes_max, room or Room()
+        self._promised = False
+        self._absent: Iterator[int] | None = None
+        self._absent_bytes = 0
         self._tensors: deque[Tensor] = deque()
-        self._lists: deque[Iterator[Digest]] = deque()
+        self._by_root: dict[Digest, Tensor] = {}
+        self._lists: deque[tuple[Tensor, Iterator[tuple[int, Digest]]]] = deque()
+        self._places: dict[Digest, tuple[Tensor, int]] = {}
         self._begun = False
 
     @property
@@ -126,19 +142,23 @@ class Job:
         """
         if not self._begun and not self._begin():
             return False
+        if not self._promised and not self._promise():
+            return self.short_bytes is None
         for _ in range(LOOKUPS_MAX):
             if len(self.wanted) >= WINDOW or self.walked:
                 return False
             if self._lists:
-                block = next(self._lists[0], None)
+                tensor, blocks = self._lists[0]
+                index, block = next(blocks, (0, None))
                 if block is None:
                     self._lists.popleft()
                 elif not self._content.blocks.has(block):
+                    self._places[block] = tensor, index
                     self._want(Piece(Kind.BLOCK, block), fresh)
             else:
                 tensor = self._tensors.popleft()
                 try:
-                    self._lists.append(iter(self._content.block_list(tensor.root)))
+                    self._lists.append((tensor, enumerate(self._content.block_list(tensor.root))))
                 except NotYetError:
                     self._want(Piece(Kind.TENSOR, tensor.root, tensor.dtype, tensor.shape), fresh)
         return True
@@ -148,10 +168,15 @@ class Job:
         if piece not in self.wanted:
             return False
         del self.wanted[piece]
+        self._places.pop(piece.digest, None)
         self.progress_ms = now_ms
         if blocks:
-            self._lists.append(iter(blocks))
+            self._lists.append((self._by_root[piece.digest], enumerate(blocks)))
         return True
+
+    def place(self, block: Digest) -> tuple[Tensor, int] | None:
+        """Return of which tensor a wanted block is, and its index there."""
+        return self._places.get(block)
 
     def __len__(self) -> int:
         """How much is known to be missing: at least 1 until the job is done."""
@@ -172,10 +197,36 @@ class Job:
         for tensor in by_root.values():
             if tensor.blocks * DIGEST_BYTES > META_BYTES_MAX:
                 raise LimitError(f"tensor {tensor.name} of {tensor.bytes} bytes has too long a block list")
+        self._by_root = by_root
         self._tensors.extend(tensor for tensor in by_root.values() if tensor.bytes)
         self.empty.extend(tensor for tensor in by_root.values() if not tensor.bytes)
         self._begun = True
         return True
+
+    def _promise(self) -> bool:
+        """Ask for room: for all of it, or else, once that is counted, for what is missing."""
+        assert self.manifest is not None  # noqa: S101 - it has begun
+        if self.short_bytes is None and self._absent is None:
+            if self._room.promise(self.contribution, self.manifest.content_bytes):
+                self._promised = True
+                return True
+            self._absent = absent_bytes(self.manifest, self._content)
+        if self._absent is not None:
+            found = list(islice(self._absent, LOOKUPS_MAX))
+            self._absent_bytes += sum(found)
+            if len(found) == LOOKUPS_MAX:
+                return False  # there may be more to look up
+            self._absent = None
+        self._promised = self._room.promise(self.contribution, self._absent_bytes)
+        self.short_bytes = None if self._promised else self._absent_bytes
+        return self._promised
+
+    def revoke(self) -> None:
+        """Give back the room that was promised, and count anew what is missing."""
+        if self._promised and self.manifest is not None:
+            self._room.release(self.contribution)
+            self._promised = False
+            self._absent, self._absent_bytes = absent_bytes(self.manifest, self._content), 0
 
     def _want(self, piece: Piece, fresh: Set[Piece]) -> None:
         if piece not in fresh:

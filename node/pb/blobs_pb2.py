@@ -24,27 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63rdtmerge/node/pb/blobs.proto\x12\x0c\x63rdtmerge.v1\"\x1e\n\x0bHaveRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\x0c\"\x1b\n\tHaveReply\x12\x0e\n\x06\x62itmap\x18\x01 \x01(\x0c\"!\n\x0fGetBlockRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\"+\n\rGetBlockReply\x12\x11\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_data\"R\n\x0eGetMetaRequest\x12 \n\x04kind\x18\x01 \x01(\x0e\x32\x12.crdtmerge.v1.Meta\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x04\",\n\x0cGetMetaReply\x12\r\n\x05total\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c*@\n\x04Meta\x12\x14\n\x10META_UNSPECIFIED\x10\x00\x12\x11\n\rMETA_MANIFEST\x10\x01\x12\x0f\n\x0bMETA_TENSOR\x10\x02\x32\xd0\x01\n\x05\x42lobs\x12:\n\x04Have\x12\x19.crdtmerge.v1.HaveRequest\x1a\x17.crdtmerge.v1.HaveReply\x12\x46\n\x08GetBlock\x12\x1d.crdtmerge.v1.GetBlockRequest\x1a\x1b.crdtmerge.v1.GetBlockReply\x12\x43\n\x07GetMeta\x12\x1c.crdtmerge.v1.GetMetaRequest\x1a\x1a.crdtmerge.v1.GetMetaReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63rdtmerge/node/pb/blobs.proto\x12\x0c\x63rdtmerge.v1\"\x1e\n\x0bHaveRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\x0c\"\x1b\n\tHaveReply\x12\x0e\n\x06\x62itmap\x18\x01 \x01(\x0c\"g\n\x0fGetBlockRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12$\n\x06\x63oding\x18\x02 \x01(\x0e\x32\x14.crdtmerge.v1.Coding\x12\x0f\n\x07\x61gainst\x18\x03 \x01(\x0c\x12\r\n\x05width\x18\x04 \x01(\r\"Q\n\rGetBlockReply\x12\x11\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x88\x01\x01\x12$\n\x06\x63oding\x18\x02 \x01(\x0e\x32\x14.crdtmerge.v1.CodingB\x07\n\x05_data\"R\n\x0eGetMetaRequest\x12 \n\x04kind\x18\x01 \x01(\x0e\x32\x12.crdtmerge.v1.Meta\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x04\",\n\x0cGetMetaReply\x12\r\n\x05total\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c*@\n\x04Meta\x12\x14\n\x10META_UNSPECIFIED\x10\x00\x12\x11\n\rMETA_MANIFEST\x10\x01\x12\x0f\n\x0bMETA_TENSOR\x10\x02*C\n\x06\x43oding\x12\x16\n\x12\x43ODING_UNSPECIFIED\x10\x00\x12\x0e\n\nCODING_RAW\x10\x01\x12\x11\n\rCODING_PACKED\x10\x02\x32\xd0\x01\n\x05\x42lobs\x12:\n\x04Have\x12\x19.crdtmerge.v1.HaveRequest\x1a\x17.crdtmerge.v1.HaveReply\x12\x46\n\x08GetBlock\x12\x1d.crdtmerge.v1.GetBlockRequest\x1a\x1b.crdtmerge.v1.GetBlockReply\x12\x43\n\x07GetMeta\x12\x1c.crdtmerge.v1.GetMetaRequest\x1a\x1a.crdtmerge.v1.GetMetaReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crdtmerge.node.pb.blobs_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_META']._serialized_start=318
-  _globals['_META']._serialized_end=382
+  _globals['_META']._serialized_start=426
+  _globals['_META']._serialized_end=490
+  _globals['_CODING']._serialized_start=492
+  _globals['_CODING']._serialized_end=559
   _globals['_HAVEREQUEST']._serialized_start=47
   _globals['_HAVEREQUEST']._serialized_end=77
   _globals['_HAVEREPLY']._serialized_start=79
   _globals['_HAVEREPLY']._serialized_end=106
   _globals['_GETBLOCKREQUEST']._serialized_start=108
-  _globals['_GETBLOCKREQUEST']._serialized_end=141
-  _globals['_GETBLOCKREPLY']._serialized_start=143
-  _globals['_GETBLOCKREPLY']._serialized_end=186
-  _globals['_GETMETAREQUEST']._serialized_start=188
-  _globals['_GETMETAREQUEST']._serialized_end=270
-  _globals['_GETMETAREPLY']._serialized_start=272
-  _globals['_GETMETAREPLY']._serialized_end=316
-  _globals['_BLOBS']._serialized_start=385
-  _globals['_BLOBS']._serialized_end=593
+  _globals['_GETBLOCKREQUEST']._serialized_end=211
+  _globals['_GETBLOCKREPLY']._serialized_start=213
+  _globals['_GETBLOCKREPLY']._serialized_end=294
+  _globals['_GETMETAREQUEST']._serialized_start=296
+  _globals['_GETMETAREQUEST']._serialized_end=378
+  _globals['_GETMETAREPLY']._serialized_start=380
+  _globals['_GETMETAREPLY']._serialized_end=424
+  _globals['_BLOBS']._serialized_start=562
+  _globals['_BLOBS']._serialized_end=770
 # @@protoc_insertion_point(module_scope)

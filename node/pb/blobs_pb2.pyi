@@ -12,9 +12,18 @@ class Meta(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     META_UNSPECIFIED: _ClassVar[Meta]
     META_MANIFEST: _ClassVar[Meta]
     META_TENSOR: _ClassVar[Meta]
+
+class Coding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CODING_UNSPECIFIED: _ClassVar[Coding]
+    CODING_RAW: _ClassVar[Coding]
+    CODING_PACKED: _ClassVar[Coding]
 META_UNSPECIFIED: Meta
 META_MANIFEST: Meta
 META_TENSOR: Meta
+CODING_UNSPECIFIED: Coding
+CODING_RAW: Coding
+CODING_PACKED: Coding
 
 class HaveRequest(_message.Message):
     __slots__ = ("digests",)
@@ -29,16 +38,24 @@ class HaveReply(_message.Message):
     def __init__(self, bitmap: _Optional[bytes] = ...) -> None: ...
 
 class GetBlockRequest(_message.Message):
-    __slots__ = ("digest",)
+    __slots__ = ("digest", "coding", "against", "width")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CODING_FIELD_NUMBER: _ClassVar[int]
+    AGAINST_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
     digest: bytes
-    def __init__(self, digest: _Optional[bytes] = ...) -> None: ...
+    coding: Coding
+    against: bytes
+    width: int
+    def __init__(self, digest: _Optional[bytes] = ..., coding: _Optional[_Union[Coding, str]] = ..., against: _Optional[bytes] = ..., width: _Optional[int] = ...) -> None: ...
 
 class GetBlockReply(_message.Message):
-    __slots__ = ("data",)
+    __slots__ = ("data", "coding")
     DATA_FIELD_NUMBER: _ClassVar[int]
+    CODING_FIELD_NUMBER: _ClassVar[int]
     data: bytes
-    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+    coding: Coding
+    def __init__(self, data: _Optional[bytes] = ..., coding: _Optional[_Union[Coding, str]] = ...) -> None: ...
 
 class GetMetaRequest(_message.Message):
     __slots__ = ("kind", "digest", "offset")

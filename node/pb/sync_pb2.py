@@ -24,39 +24,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63rdtmerge/node/pb/sync.proto\x12\x0c\x63rdtmerge.v1\"\x88\x01\n\x0cHelloRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x12\n\nfederation\x18\x02 \x01(\x0c\x12\x12\n\nstate_root\x18\x03 \x01(\x0c\x12\x11\n\tbook_root\x18\x04 \x01(\x0c\x12\x0e\n\x06record\x18\x05 \x01(\x0c\x12\x13\n\x06invite\x18\x06 \x01(\x0cH\x00\x88\x01\x01\x42\t\n\x07_invite\"\x88\x01\n\nHelloReply\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x12\n\nstate_root\x18\x02 \x01(\x0c\x12\x11\n\tbook_root\x18\x03 \x01(\x0c\x12\x12\n\noperations\x18\x04 \x01(\x0c\x12\x0f\n\x07records\x18\x05 \x01(\x0c\x12\x0e\n\x06record\x18\x06 \x01(\x0c\x12\x0f\n\x07genesis\x18\x07 \x01(\x0c\"X\n\x10ReconcileRequest\x12\"\n\x05space\x18\x01 \x01(\x0e\x32\x13.crdtmerge.v1.Space\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\"!\n\x0eReconcileReply\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"2\n\x0ePushOpsRequest\x12\x12\n\noperations\x18\x01 \x03(\x0c\x12\x0c\n\x04news\x18\x02 \x01(\x08\" \n\x0cPushOpsReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\"\x1c\n\rGetOpsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x0c\"!\n\x0bGetOpsReply\x12\x12\n\noperations\x18\x01 \x03(\x0c\".\n\x0eRecordsRequest\x12\x0f\n\x07records\x18\x01 \x03(\x0c\x12\x0b\n\x03ids\x18\x02 \x03(\x0c\"\x1f\n\x0cRecordsReply\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"\x0e\n\x0cProbeRequest\"\x1f\n\nProbeReply\x12\x11\n\treachable\x18\x01 \x01(\x08*G\n\x05Space\x12\x15\n\x11SPACE_UNSPECIFIED\x10\x00\x12\x14\n\x10SPACE_OPERATIONS\x10\x01\x12\x11\n\rSPACE_RECORDS\x10\x02\x32\x9b\x03\n\x04Sync\x12=\n\x05Hello\x12\x1a.crdtmerge.v1.HelloRequest\x1a\x18.crdtmerge.v1.HelloReply\x12I\n\tReconcile\x12\x1e.crdtmerge.v1.ReconcileRequest\x1a\x1c.crdtmerge.v1.ReconcileReply\x12\x43\n\x07PushOps\x12\x1c.crdtmerge.v1.PushOpsRequest\x1a\x1a.crdtmerge.v1.PushOpsReply\x12@\n\x06GetOps\x12\x1b.crdtmerge.v1.GetOpsRequest\x1a\x19.crdtmerge.v1.GetOpsReply\x12\x43\n\x07Records\x12\x1c.crdtmerge.v1.RecordsRequest\x1a\x1a.crdtmerge.v1.RecordsReply\x12=\n\x05Probe\x12\x1a.crdtmerge.v1.ProbeRequest\x1a\x18.crdtmerge.v1.ProbeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63rdtmerge/node/pb/sync.proto\x12\x0c\x63rdtmerge.v1\"\x9f\x01\n\x0cHelloRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x12\n\nfederation\x18\x02 \x01(\x0c\x12\x12\n\nstate_root\x18\x03 \x01(\x0c\x12\x11\n\tbook_root\x18\x04 \x01(\x0c\x12\x0e\n\x06record\x18\x05 \x01(\x0c\x12\x13\n\x06invite\x18\x06 \x01(\x0cH\x00\x88\x01\x01\x12\x15\n\rattested_root\x18\x07 \x01(\x0c\x42\t\n\x07_invite\"\x9e\x01\n\nHelloReply\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x12\n\nstate_root\x18\x02 \x01(\x0c\x12\x11\n\tbook_root\x18\x03 \x01(\x0c\x12\x12\n\noperations\x18\x04 \x01(\x0c\x12\x0f\n\x07records\x18\x05 \x01(\x0c\x12\x0e\n\x06record\x18\x06 \x01(\x0c\x12\x0f\n\x07genesis\x18\x07 \x01(\x0c\x12\x14\n\x0c\x61ttestations\x18\x08 \x01(\x0c\"X\n\x10ReconcileRequest\x12\"\n\x05space\x18\x01 \x01(\x0e\x32\x13.crdtmerge.v1.Space\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\"!\n\x0eReconcileReply\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"2\n\x0ePushOpsRequest\x12\x12\n\noperations\x18\x01 \x03(\x0c\x12\x0c\n\x04news\x18\x02 \x01(\x08\" \n\x0cPushOpsReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\"\x1c\n\rGetOpsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x0c\"!\n\x0bGetOpsReply\x12\x12\n\noperations\x18\x01 \x03(\x0c\"R\n\x0eRecordsRequest\x12\x0f\n\x07records\x18\x01 \x03(\x0c\x12\x0b\n\x03ids\x18\x02 \x03(\x0c\x12\"\n\x05space\x18\x03 \x01(\x0e\x32\x13.crdtmerge.v1.Space\"\x1f\n\x0cRecordsReply\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"\x0e\n\x0cProbeRequest\"\x1f\n\nProbeReply\x12\x11\n\treachable\x18\x01 \x01(\x08*_\n\x05Space\x12\x15\n\x11SPACE_UNSPECIFIED\x10\x00\x12\x14\n\x10SPACE_OPERATIONS\x10\x01\x12\x11\n\rSPACE_RECORDS\x10\x02\x12\x16\n\x12SPACE_ATTESTATIONS\x10\x03\x32\x9b\x03\n\x04Sync\x12=\n\x05Hello\x12\x1a.crdtmerge.v1.HelloRequest\x1a\x18.crdtmerge.v1.HelloReply\x12I\n\tReconcile\x12\x1e.crdtmerge.v1.ReconcileRequest\x1a\x1c.crdtmerge.v1.ReconcileReply\x12\x43\n\x07PushOps\x12\x1c.crdtmerge.v1.PushOpsRequest\x1a\x1a.crdtmerge.v1.PushOpsReply\x12@\n\x06GetOps\x12\x1b.crdtmerge.v1.GetOpsRequest\x1a\x19.crdtmerge.v1.GetOpsReply\x12\x43\n\x07Records\x12\x1c.crdtmerge.v1.RecordsRequest\x1a\x1a.crdtmerge.v1.RecordsReply\x12=\n\x05Probe\x12\x1a.crdtmerge.v1.ProbeRequest\x1a\x18.crdtmerge.v1.ProbeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crdtmerge.node.pb.sync_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SPACE']._serialized_start=730
-  _globals['_SPACE']._serialized_end=801
+  _globals['_SPACE']._serialized_start=811
+  _globals['_SPACE']._serialized_end=906
   _globals['_HELLOREQUEST']._serialized_start=47
-  _globals['_HELLOREQUEST']._serialized_end=183
-  _globals['_HELLOREPLY']._serialized_start=186
-  _globals['_HELLOREPLY']._serialized_end=322
-  _globals['_RECONCILEREQUEST']._serialized_start=324
-  _globals['_RECONCILEREQUEST']._serialized_end=412
-  _globals['_RECONCILEREPLY']._serialized_start=414
-  _globals['_RECONCILEREPLY']._serialized_end=447
-  _globals['_PUSHOPSREQUEST']._serialized_start=449
-  _globals['_PUSHOPSREQUEST']._serialized_end=499
-  _globals['_PUSHOPSREPLY']._serialized_start=501
-  _globals['_PUSHOPSREPLY']._serialized_end=533
-  _globals['_GETOPSREQUEST']._serialized_start=535
-  _globals['_GETOPSREQUEST']._serialized_end=563
-  _globals['_GETOPSREPLY']._serialized_start=565
-  _globals['_GETOPSREPLY']._serialized_end=598
-  _globals['_RECORDSREQUEST']._serialized_start=600
-  _globals['_RECORDSREQUEST']._serialized_end=646
-  _globals['_RECORDSREPLY']._serialized_start=648
-  _globals['_RECORDSREPLY']._serialized_end=679
-  _globals['_PROBEREQUEST']._serialized_start=681
-  _globals['_PROBEREQUEST']._serialized_end=695
-  _globals['_PROBEREPLY']._serialized_start=697
-  _globals['_PROBEREPLY']._serialized_end=728
-  _globals['_SYNC']._serialized_start=804
-  _globals['_SYNC']._serialized_end=1215
+  _globals['_HELLOREQUEST']._serialized_end=206
+  _globals['_HELLOREPLY']._serialized_start=209
+  _globals['_HELLOREPLY']._serialized_end=367
+  _globals['_RECONCILEREQUEST']._serialized_start=369
+  _globals['_RECONCILEREQUEST']._serialized_end=457
+  _globals['_RECONCILEREPLY']._serialized_start=459
+  _globals['_RECONCILEREPLY']._serialized_end=492
+  _globals['_PUSHOPSREQUEST']._serialized_start=494
+  _globals['_PUSHOPSREQUEST']._serialized_end=544
+  _globals['_PUSHOPSREPLY']._serialized_start=546
+  _globals['_PUSHOPSREPLY']._serialized_end=578
+  _globals['_GETOPSREQUEST']._serialized_start=580
+  _globals['_GETOPSREQUEST']._serialized_end=608
+  _globals['_GETOPSREPLY']._serialized_start=610
+  _globals['_GETOPSREPLY']._serialized_end=643
+  _globals['_RECORDSREQUEST']._serialized_start=645
+  _globals['_RECORDSREQUEST']._serialized_end=727
+  _globals['_RECORDSREPLY']._serialized_start=729
+  _globals['_RECORDSREPLY']._serialized_end=760
+  _globals['_PROBEREQUEST']._serialized_start=762
+  _globals['_PROBEREQUEST']._serialized_end=776
+  _globals['_PROBEREPLY']._serialized_start=778
+  _globals['_PROBEREPLY']._serialized_end=809
+  _globals['_SYNC']._serialized_start=909
+  _globals['_SYNC']._serialized_end=1320
 # @@protoc_insertion_point(module_scope)

@@ -12,28 +12,32 @@ class Space(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SPACE_UNSPECIFIED: _ClassVar[Space]
     SPACE_OPERATIONS: _ClassVar[Space]
     SPACE_RECORDS: _ClassVar[Space]
+    SPACE_ATTESTATIONS: _ClassVar[Space]
 SPACE_UNSPECIFIED: Space
 SPACE_OPERATIONS: Space
 SPACE_RECORDS: Space
+SPACE_ATTESTATIONS: Space
 
 class HelloRequest(_message.Message):
-    __slots__ = ("nonce", "federation", "state_root", "book_root", "record", "invite")
+    __slots__ = ("nonce", "federation", "state_root", "book_root", "record", "invite", "attested_root")
     NONCE_FIELD_NUMBER: _ClassVar[int]
     FEDERATION_FIELD_NUMBER: _ClassVar[int]
     STATE_ROOT_FIELD_NUMBER: _ClassVar[int]
     BOOK_ROOT_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     INVITE_FIELD_NUMBER: _ClassVar[int]
+    ATTESTED_ROOT_FIELD_NUMBER: _ClassVar[int]
     nonce: bytes
     federation: bytes
     state_root: bytes
     book_root: bytes
     record: bytes
     invite: bytes
-    def __init__(self, nonce: _Optional[bytes] = ..., federation: _Optional[bytes] = ..., state_root: _Optional[bytes] = ..., book_root: _Optional[bytes] = ..., record: _Optional[bytes] = ..., invite: _Optional[bytes] = ...) -> None: ...
+    attested_root: bytes
+    def __init__(self, nonce: _Optional[bytes] = ..., federation: _Optional[bytes] = ..., state_root: _Optional[bytes] = ..., book_root: _Optional[bytes] = ..., record: _Optional[bytes] = ..., invite: _Optional[bytes] = ..., attested_root: _Optional[bytes] = ...) -> None: ...
 
 class HelloReply(_message.Message):
-    __slots__ = ("nonce", "state_root", "book_root", "operations", "records", "record", "genesis")
+    __slots__ = ("nonce", "state_root", "book_root", "operations", "records", "record", "genesis", "attestations")
     NONCE_FIELD_NUMBER: _ClassVar[int]
     STATE_ROOT_FIELD_NUMBER: _ClassVar[int]
     BOOK_ROOT_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +45,7 @@ class HelloReply(_message.Message):
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     GENESIS_FIELD_NUMBER: _ClassVar[int]
+    ATTESTATIONS_FIELD_NUMBER: _ClassVar[int]
     nonce: bytes
     state_root: bytes
     book_root: bytes
@@ -48,7 +53,8 @@ class HelloReply(_message.Message):
     records: bytes
     record: bytes
     genesis: bytes
-    def __init__(self, nonce: _Optional[bytes] = ..., state_root: _Optional[bytes] = ..., book_root: _Optional[bytes] = ..., operations: _Optional[bytes] = ..., records: _Optional[bytes] = ..., record: _Optional[bytes] = ..., genesis: _Optional[bytes] = ...) -> None: ...
+    attestations: bytes
+    def __init__(self, nonce: _Optional[bytes] = ..., state_root: _Optional[bytes] = ..., book_root: _Optional[bytes] = ..., operations: _Optional[bytes] = ..., records: _Optional[bytes] = ..., record: _Optional[bytes] = ..., genesis: _Optional[bytes] = ..., attestations: _Optional[bytes] = ...) -> None: ...
 
 class ReconcileRequest(_message.Message):
     __slots__ = ("space", "session", "payload")
@@ -93,12 +99,14 @@ class GetOpsReply(_message.Message):
     def __init__(self, operations: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RecordsRequest(_message.Message):
-    __slots__ = ("records", "ids")
+    __slots__ = ("records", "ids", "space")
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
+    SPACE_FIELD_NUMBER: _ClassVar[int]
     records: _containers.RepeatedScalarFieldContainer[bytes]
     ids: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, records: _Optional[_Iterable[bytes]] = ..., ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    space: Space
+    def __init__(self, records: _Optional[_Iterable[bytes]] = ..., ids: _Optional[_Iterable[bytes]] = ..., space: _Optional[_Union[Space, str]] = ...) -> None: ...
 
 class RecordsReply(_message.Message):
     __slots__ = ("records",)

@@ -16,7 +16,8 @@ from fractions import Fraction
 from functools import reduce
 from typing import Final
 
-from crdtmerge.arith import Tensor, masked, maximum, nearest, positive_zero, sign, weighted_sum
+from crdtmerge.arith import LaneSum, Tensor, maximum, nearest, positive_zero, sign, weighted_sum
+from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Group, Tile
 
 from .delta import Extent
@@ -28,6 +29,16 @@ SUM_MIN: Final = Fraction(1, 10**8)
 def cancel(weights: Sequence[Fraction]) -> bool:
     """Whether the weights sum to nearly 0, exactly compared."""
     return abs(sum(weights, Fraction())) < SUM_MIN
+
+
+def require_shares(name: str, group: Group) -> None:
+    """Check that weights are shares of a mean: none negative, and not all 0.
+
+    Raises:
+        ParameterError: if they are not, in the name of the strategy.
+    """
+    if min(group.weights) < 0 or not any(group.weights):
+        raise ParameterError(f"{name}: weights must not be negative, and one must be positive")
 
 
 def proportions(weights: Sequence[Fraction]) -> tuple[Fraction, ...]:
@@ -45,7 +56,7 @@ def proportions(weights: Sequence[Fraction]) -> tuple[Fraction, ...]:
 def mean(values: Sequence[Tensor], weights: Sequence[Fraction]) -> Tensor:
     """Return ``Σ wᵢ xᵢ / Σ wᵢ`` of k times [n]; the weights must not `cancel`."""
     parts = proportions(weights)
-    return weighted_sum(values, parts) / nearest(sum(parts, Fraction()))
+    return weighted_sum(values, parts).div_(nearest(sum(parts, Fraction())))
 
 
 class Election:
@@ -60,14 +71,16 @@ class Election:
 
     def __init__(self, group: Group, extent: Extent, zero: str) -> None:
         self._weights, self._extent, self._zero = proportions(group.weights), extent, zero
-        self._balance: dict[str, int] = {}
+        self._counting: dict[str, LaneSum] = {}
+        self._balance: dict[str, float] = {}
 
     def feed(self, tile: Tile, values: Sequence[Tensor]) -> None:
         """Count a tile's signs."""
-        signs = self._signs(values)
         name = self._extent.name(tile)
-        excess = int((signs > 0).count_nonzero()) - int((signs < 0).count_nonzero())
-        self._balance[name] = self._balance.get(name, 0) + excess
+        count = self._counting.setdefault(name, LaneSum())  # exact: whole numbers far below 2^53
+        count.feed(sign(self._sum(values)), self._extent.start(tile))
+        if self._extent.ends(tile):
+            self._balance[name] = self._counting.pop(name).result()
 
     def finish(self) -> bool:
         """One pass counts everything."""
@@ -75,14 +88,20 @@ class Election:
 
     def __call__(self, tile: Tile, values: Sequence[Tensor]) -> Tensor:
         """Return the elected signs, [n] of 1, -1 and, if zeros are dropped, 0."""
-        signs = self._signs(values)
+        total = self._sum(values)
         if self._zero == "drop":
-            return signs
-        default = -1 if self._balance.get(self._extent.name(tile), 0) < 0 else 1
-        return signs + (signs == 0) * default
+            return sign(total)
+        if self._balance.get(self._extent.name(tile), 0.0) < 0:
+            return total.gt_(0).mul_(2).sub_(1)
+        return total.ge_(0).mul_(2).sub_(1)
 
-    def _signs(self, values: Sequence[Tensor]) -> Tensor:
-        return sign(weighted_sum(values, self._weights))
+    def _sum(self, values: Sequence[Tensor]) -> Tensor:
+        return weighted_sum(values, self._weights)
+
+
+def elected(values: Sequence[Tensor], weights: Sequence[Fraction]) -> Tensor:
+    """Return the sign of ``Σ wᵢ xᵢ`` at each element, + where it is 0: [n] of 1 and -1."""
+    return weighted_sum(values, proportions(weights)).ge_(0).mul_(2).sub_(1)
 
 
 def disjoint(values: Sequence[Tensor], weights: Sequence[Fraction], elected: Tensor, rule: str) -> Tensor:
@@ -95,8 +114,8 @@ def disjoint(values: Sequence[Tensor], weights: Sequence[Fraction], elected: Ten
         rule: ``mean``: ``Σ wᵢ xᵢ / Σ wᵢ`` over those that agree (a divisor of 0 counts as 1); ``sum``:
             ``Σ wᵢ xᵢ``; ``max``: the ``wᵢ xᵢ`` of largest magnitude.
     """
-    agree = [_agreeing(x, w, elected) for x, w in zip(values, weights, strict=True)]
-    chosen = [masked(x, mask) for x, mask in zip(values, agree, strict=True)]
+    agree = agreement(values, weights, elected)
+    chosen = [x * mask for x, mask in zip(values, agree, strict=True)]  # -0 among them goes in the end
     if rule == "sum":
         return positive_zero(weighted_sum(chosen, weights))
     if rule == "max":
@@ -104,7 +123,13 @@ def disjoint(values: Sequence[Tensor], weights: Sequence[Fraction], elected: Ten
         return positive_zero(reduce(maximum, sizes) * elected)
     parts = proportions(weights)
     divisor = weighted_sum(agree, parts)
-    return positive_zero(weighted_sum(chosen, parts) / (divisor + (divisor == 0)))
+    divisor += divisor.clone().eq_(0)
+    return weighted_sum(chosen, parts).div_(divisor).add_(0.0)
+
+
+def agreement(values: Sequence[Tensor], weights: Sequence[Fraction], elected: Tensor) -> list[Tensor]:
+    """Return k masks: 1.0 where a contribution's ``wᵢ xᵢ`` has the elected sign, else 0.0."""
+    return [_agreeing(x, w, elected) for x, w in zip(values, weights, strict=True)]
 
 
 def _agreeing(x: Tensor, weight: Fraction, elected: Tensor) -> Tensor:

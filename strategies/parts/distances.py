@@ -66,7 +66,6 @@ def from_combination(squared: Sequence[Sequence[Fraction]], weights: Sequence[Fr
     Raises:
         NonFiniteError: if a squared distance exceeds float64.
     """
-    zero = Fraction()
-    pulls = [sum((c * d for c, d in zip(weights, row, strict=True)), zero) for row in squared]
-    spread = sum((c * pull for c, pull in zip(weights, pulls, strict=True)), zero)
-    return [scalar.sqrt(nearest(max(pull - spread / 2, zero))) for pull in pulls]
+    pulls = [sum((c * d for c, d in zip(weights, row, strict=True)), Fraction()) for row in squared]
+    spread = sum((c * pull for c, pull in zip(weights, pulls, strict=True)), Fraction())
+    return [scalar.sqrt(nearest(max(pull - spread / 2, Fraction()))) for pull in pulls]

@@ -7,24 +7,34 @@ that stays.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import TypeAlias
 
-from crdtmerge.arith import Cut, Tensor, TopSelection, keep_mask, masked
+from crdtmerge.arith import Cut, Tensor, TopSelection, keep_mask
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Group, Tile
 
 from .delta import Extent
 
+Rates: TypeAlias = "Fraction | Sequence[Fraction]"
+"""One fraction for all contributions, or one for each of them."""
 
-def bernoulli(tile: Tile, probability: Fraction) -> list[Tensor]:
+
+def each(rates: Rates, count: int) -> list[Fraction]:
+    """Return the fraction of each contribution."""
+    return [rates] * count if isinstance(rates, Fraction) else list(rates)
+
+
+def bernoulli(tile: Tile, probability: Rates) -> list[Tensor]:
     """Return k masks that keep each element with ``probability``.
 
     A draw belongs to (contribution, tensor, element): it depends neither on the other contributions nor on
     the tile.
     """
-    return [keep_mask(key, tile.start, tile.stop - tile.start, probability) for key in tile.keys]
+    rates = zip(tile.keys, each(probability, tile.count), strict=True)
+    return [keep_mask(key, tile.start, tile.stop - tile.start, rate) for key, rate in rates]
 
 
 class Trim:
@@ -36,6 +46,7 @@ class Trim:
         group: what is merged.
         extent: over which vectors to rank.
         density: the fraction that stays, exact.
+        count: instead, from a tile to how many elements of its vector stay.
         official: instead keep everything not smaller than the magnitude after the last kept one, as the
             published code does: one element more, and all that equal it.
 
@@ -44,10 +55,20 @@ class Trim:
             published code has no such magnitude and fails.
     """
 
-    def __init__(self, group: Group, extent: Extent, density: Fraction, *, official: bool = False) -> None:
-        if official and density == 1:
+    def __init__(
+        self,
+        group: Group,
+        extent: Extent,
+        density: Rates = Fraction(1),
+        *,
+        count: Callable[[Tile], int] | None = None,
+        official: bool = False,
+    ) -> None:
+        densities = each(density, group.count)
+        if official and max(densities) == 1:
             raise ParameterError("compat=official cannot keep everything: density must be less than 1")
-        self._count, self._extent, self._density, self._official = group.count, extent, density, official
+        self._count, self._extent, self._densities, self._official = group.count, extent, densities, official
+        self._kept = count
         self._searching: dict[str, list[TopSelection | Cut]] = {}
         self._cuts: dict[str, list[Cut]] = {}
 
@@ -58,8 +79,7 @@ class Trim:
             return
         if name not in self._searching:
             total = self._extent.size(tile)
-            kept = math.floor(self._density * total) + self._official
-            self._searching[name] = [TopSelection(kept, total) for _ in values]
+            self._searching[name] = [TopSelection(self.kept(tile, i), total) for i in range(self._count)]
         searching = self._searching[name]
         for selection, x in zip(searching, values, strict=True):
             if isinstance(selection, TopSelection):
@@ -81,4 +101,15 @@ class Trim:
     def __call__(self, tile: Tile, values: Sequence[Tensor]) -> list[Tensor]:
         """Return the k vectors with only their largest elements, +0 elsewhere."""
         cuts, start = self._cuts[self._extent.name(tile)], self._extent.start(tile)
-        return [masked(x, cut.mask(x, start)) for cut, x in zip(cuts, values, strict=True)]
+        return [cut.keep(x, start) for cut, x in zip(cuts, values, strict=True)]
+
+    def masks(self, tile: Tile, values: Sequence[Tensor]) -> list[Tensor]:
+        """Return the k masks of what is kept."""
+        cuts, start = self._cuts[self._extent.name(tile)], self._extent.start(tile)
+        return [cut.mask(x, start) for cut, x in zip(cuts, values, strict=True)]
+
+    def kept(self, tile: Tile, member: int = 0) -> int:
+        """Return how many elements of a member's vector stay that the tile belongs to."""
+        if self._kept is not None:
+            return self._kept(tile)
+        return math.floor(self._densities[member] * self._extent.size(tile)) + self._official

@@ -21,7 +21,7 @@ def onto(tile: Tile, merged: Tensor, factor: Fraction) -> Tensor:
     """
     if tile.base is None:
         raise MissingBaseError("this strategy moves the base, and there is none")
-    return tile.base + (merged if factor == 1 else merged * nearest(factor))
+    return tile.base + merged if factor == 1 else (merged * nearest(factor)).add_(tile.base)
 
 
 def rescaled(kept: Tensor, probability: Fraction) -> Tensor:

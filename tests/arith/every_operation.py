@@ -12,8 +12,10 @@ import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
-from typing import Final, TypeAlias, TypeVar
+from itertools import pairwise
+from typing import Any, Final, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 
 from crdtmerge import arith
@@ -26,6 +28,19 @@ KEY: Final = bytes(range(32))
 Result: TypeAlias = "bytes | Tensor | float"
 Operation: TypeAlias = Callable[[], Result]
 _State = TypeVar("_State")
+
+_FINITE: Final = {
+    DType.F32: 0xFF << 23,
+    DType.F16: 0x1F << 10,
+    DType.BF16: 0xFF << 7,
+    DType.F8_E4M3: 0x7F,
+    DType.F8_E5M2: 0x7C,
+}
+"""How many patterns without sign are finite numbers."""
+_STEPS: Final = {1: 1, 2: 97, 4: 1_000_003}
+"""By size: every how manyth pattern is looked at."""
+_LARGE: Final = {DType.F8_E4M3: 400.0, DType.F8_E5M2: 5e4}
+_BINADES: Final = {DType.F8_E4M3: (-8, 10), DType.F8_E5M2: (-15, 17)}
 
 FLOATING: Final = (DType.F64, DType.F32, DType.F16, DType.BF16, DType.F8_E4M3, DType.F8_E5M2)
 
@@ -72,7 +87,36 @@ def _conversions(x: Tensor, shift: int) -> Iterator[tuple[str, Operation]]:
 
 
 def _encoded(x: Tensor, dtype: DType, shift: int) -> bytes:
-    return b"".join(arith.encode(x[tile] * 1e-5, dtype) for tile in tiles(shift))
+    values = torch.cat([x * _scales(dtype).to(x.device), _edges(dtype).to(x.device)])
+    stops = [*(tile.start for tile in tiles(shift)), len(values)]
+    return b"".join(arith.encode(values[start:stop], dtype) for start, stop in pairwise(stops))
+
+
+def _scales(dtype: DType) -> Tensor:
+    """Factors that take numbers below 1/3 to every binade of a short type, or to subnormal float16s."""
+    low, high = _BINADES.get(dtype, (0, 0))
+    factors = [2.0**e if low else 1e-5 for e in range(low, high + 1)]
+    return torch.from_numpy(np.resize(np.array(factors), N))
+
+
+def _edges(dtype: DType) -> Tensor:
+    """Numbers of a type, half-way points, their neighbours in float64, and the last that fit; both signs."""
+    if dtype not in _FINITE:
+        return torch.tensor([0.0, -0.0, 5e-324, -1.7976931348623157e308], dtype=torch.float64)
+    patterns = np.arange(0, _FINITE[dtype] - 1, _STEPS[dtype.itemsize])
+    lower, upper = (_numbers_of(patterns + i, dtype) for i in (0, 1))
+    half = (lower + upper) * 0.5
+    before, largest = _numbers_of(np.array([_FINITE[dtype] - 2, _FINITE[dtype] - 1]), dtype)
+    beyond = largest + (largest - before) * 0.5
+    last = [largest, np.nextafter(beyond, 0.0), *([beyond] if dtype is DType.F8_E4M3 else [])]
+    edges = np.concatenate([lower, half, np.nextafter(half, 0.0), np.nextafter(half, np.inf), last])
+    return torch.from_numpy(np.concatenate([edges, -edges]))
+
+
+def _numbers_of(patterns: np.ndarray[tuple[int], np.dtype[np.int64]], dtype: DType) -> np.ndarray[Any, Any]:
+    raw = patterns.astype(f"<u{dtype.itemsize}").tobytes()
+    numbers: np.ndarray[Any, Any] = arith.decode(raw, dtype).numpy()
+    return numbers
 
 
 def _fits(raw: memoryview, dtype: DType) -> float:
@@ -80,7 +124,8 @@ def _fits(raw: memoryview, dtype: DType) -> float:
 
 
 def _excess(raw: memoryview, dtype: DType) -> float:
-    return float(arith.non_finite(raw, dtype, bound=0.7e-5) or -1)
+    index = arith.non_finite(raw, dtype, bound=_LARGE.get(dtype, 0.7e-5))
+    return float(-1 if index is None else index)
 
 
 def _elementwise(
@@ -148,6 +193,8 @@ def _tiled(function: Callable[[Tensor], Tensor], x: Tensor, shift: int) -> Tenso
 def _ranks(x: Tensor, coarse: Tensor, shift: int) -> Iterator[tuple[str, Operation]]:
     rows = coarse[: 99 * 1001].reshape(1001, 99)
     yield "quantiles of rows", lambda: arith.quantile_rows(rows, Fraction(1, 3))
+    yield "ranks in rows", lambda: arith.rank_rows(rows)
+    yield "mirrored magnitudes", lambda: arith.mirrored(x)
     yield "medians of rows", lambda: arith.median_rows(rows[:, 1:])
     yield "quantile", lambda: arith.quantile(x, Fraction(2, 7))
     yield "median", lambda: arith.median(x)

@@ -33,7 +33,7 @@ CASTS: Final = {"_to_copy", "_local_scalar_dense"}
 FLOATING_OF_MATRICES: Final = ARITHMETIC | COMPARISONS | {"eq", "ne", "frexp", "reciprocal", "rsub"}
 """On float64: elementwise, comparisons, and the largest or smallest of many; rsub is 1 - x."""
 INTEGER_OF_MATRICES: Final = {
-    *("add", "sub", "mul", "neg", "rsub", "clamp", "sum", "amin", "all", "any", "nonzero"),
+    *("add", "sub", "mul", "neg", "abs", "rsub", "clamp", "sum", "amin", "amax", "all", "any", "nonzero"),
     *("bitwise_and", "bitwise_not", "__and", "__lshift", "__rshift", "eq", "ne", "lt", "ge"),
 }
 MOVES: Final = STORAGE | {

@@ -122,6 +122,21 @@ def test_a_value_that_two_roundings_get_wrong_is_right() -> None:
     assert decode(encode(y, DType.BF16), DType.BF16).item() == 2.0**-133
 
 
+@pytest.mark.parametrize("dtype", HALVES, ids=lambda d: d.code)
+@pytest.mark.parametrize("spread", [1, 8, 40])
+def test_values_next_to_ties_are_rounded_once_however_many_others_stand_between(
+    dtype: DType, spread: int
+) -> None:
+    ties = halfway(dtype)[::101]
+    values = [math.nextafter(tie, side) for tie in ties for side in (tie, 0.0, math.inf)]
+    among = torch.ones(spread * len(values), dtype=torch.float64)
+    among[::spread] = float64(*values)
+    alone = b"".join(encode(float64(value), dtype) for value in values)
+    one = encode(float64(1.0), dtype)
+    wanted = b"".join(alone[i : i + 2] + one * (spread - 1) for i in range(0, len(alone), 2))
+    assert encode(among, dtype) == wanted
+
+
 @narrow
 def test_the_largest_number_is_reached_and_half_a_step_beyond_it_is_refused(dtype: DType) -> None:
     form = reference.FORMATS[dtype.code]
@@ -197,6 +212,15 @@ def test_what_is_not_finite_is_not_encoded(dtype: DType, bad: float) -> None:
 @floating
 def test_negative_zero_keeps_its_sign(dtype: DType) -> None:
     assert encode(float64(-0.0), dtype) == packed([1 << (8 * dtype.itemsize - 1)], dtype)
+
+
+@pytest.mark.parametrize(
+    ("raw", "dtype"),
+    [(b"\1\0\xa0\x7f", DType.F32), (bytes(6) + b"\xf4\x7f", DType.F64), (b"\1\x7d", DType.F16)],
+)
+def test_a_signalling_nan_is_read_without_a_warning(raw: bytes, dtype: DType) -> None:
+    assert non_finite(raw, dtype) == 0
+    assert decode(raw, dtype).isnan().all()
 
 
 @floating

@@ -56,6 +56,19 @@ def test_a_weighted_sum_is_products_and_sums_one_after_the_other(
     assert bits(got) == bits_of(reference.weighted_sum(columns, weights))
 
 
+@pytest.mark.parametrize("weights", [[1], [1, 1, 1], [3, 1, 2], [1, 2, 1]])
+def test_a_weighted_sum_leaves_its_inputs_and_earlier_results_as_they_were(weights: list[int]) -> None:
+    columns = [float64(1.0, -0.0), float64(2.0, 3.0), float64(5.0, 7.0)][: len(weights)]
+    before = [bits(column) for column in columns]
+    first = weighted_sum(columns, [Fraction(w) for w in weights])
+    seen = bits(first)
+    weighted_sum(columns, [Fraction(-w) for w in weights]).zero_()
+    assert bits(first) == seen
+    assert [bits(column) for column in columns] == before
+    first.zero_()
+    assert [bits(column) for column in columns] == before
+
+
 @given(st.lists(st.lists(FINITE, min_size=3, max_size=3), min_size=1, max_size=5))
 def test_weights_of_one_change_no_bit(columns: list[list[float]]) -> None:
     got = weighted_sum([float64(*column) for column in columns], [Fraction(1)] * len(columns))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtmerge.arith import Cut, Tensor, TopSelection, draw, order
+from crdtmerge.arith import Cut, Tensor, TopSelection, draw, masked, mirrored, order
 from crdtmerge.errors import ParameterError
 from reference import arith as reference
 
@@ -60,6 +61,19 @@ def test_the_largest_are_kept_and_of_equal_ones_the_first(
 ) -> None:
     cut, _ = select(float64(values), k, fed)
     assert kept(float64(values), cut, masked) == reference.largest(values, k)
+
+
+@given(VALUES, st.integers(0, 61), CUTS)
+def test_what_is_kept_is_what_the_mask_leaves_to_the_bit(
+    values: list[float], k: int, cuts: list[int]
+) -> None:
+    x = float64(values)
+    cut, _ = select(x, k)
+    for chosen in (cut, replace(cut, last=Cut.all.last), Cut.all, Cut.none):
+        for start, stop in tiles(len(x), cuts):
+            left, mask = chosen.keep(x[start:stop], start), chosen.mask(x[start:stop], start)
+            assert torch.equal(left.view(torch.int64), masked(x[start:stop], mask).view(torch.int64))
+    assert torch.equal(x.view(torch.int64), float64(values).view(torch.int64))
 
 
 @given(st.lists(FEW, min_size=2, max_size=60), st.data())
@@ -163,3 +177,13 @@ def test_a_stream_that_changes_between_passes_is_refused(room: int) -> None:
 def test_negative_counts_are_refused(k: int, total: int) -> None:
     with pytest.raises(ParameterError, match="largest of"):
         TopSelection(k, total)
+
+
+@given(VALUES, st.integers(0, 61))
+def test_of_mirrored_elements_the_smallest_are_kept_and_of_equal_ones_the_first(
+    values: list[float], k: int
+) -> None:
+    x = float64(values)
+    cut, _ = select(mirrored(x), k)
+    ascending = sorted(range(len(values)), key=lambda i: (abs(values[i]), i))
+    assert kept(mirrored(x), cut) == set(ascending[:k])

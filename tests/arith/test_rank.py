@@ -102,6 +102,12 @@ def test_places_are_exact_where_floats_would_miss_them() -> None:
     assert [arith.quantile_rank(Fraction(q), 5) for q in (0, 1)] == [0, 4]
 
 
+def test_ranks_in_a_row_are_places_and_of_equal_values_the_first_is_lower() -> None:
+    x = torch.tensor([[3.0, -1.0, 3.0, 0.0], [-0.0, 0.0, -5.0, 5.0]], dtype=torch.float64)
+    assert arith.rank_rows(x).tolist() == [[2.0, 0.0, 3.0, 1.0], [1.0, 2.0, 0.0, 3.0]]
+    assert arith.rank_rows(x[:, :1]).tolist() == [[0.0], [0.0]]
+
+
 def test_rows_of_any_shape() -> None:
     x = float64([3.0, 1.0, 2.0, -0.0, 5.0, -7.0]).reshape(1, 2, 3)
     assert arith.median_rows(x).tolist() == [[2.0, 0.0]]

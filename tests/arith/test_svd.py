@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmerge.arith import Tensor
-from crdtmerge.arith.polar import polar
+from crdtmerge.arith.polar import GATHER, GROW, LIFT, SETTLE, Odd, polar
 from crdtmerge.arith.product import gram, product
 from crdtmerge.arith.spectrum import signs
 from crdtmerge.arith.subspace import svd_top
@@ -96,6 +97,14 @@ def test_the_largest_of_many_are_those_of_the_whole(values: Tensor) -> None:
     assert distance(found.u.mT, svd(a).u[:, :4].mT) <= 1e-12
 
 
+def test_the_largest_are_found_where_the_rest_is_far_below_them() -> None:
+    values = 0.02 ** steps(60)
+    a = with_spectrum(values, rows=70)
+    assert (check(a, svd_top(a, 4)).values - values[:4]).abs().max() <= 1e-14 * values[0]
+    low = with_spectrum(torch.cat([1 / steps(3), torch.zeros(57)]).double())
+    assert len(check(low, svd_top(low, 4)).values) == 3
+
+
 def test_a_truncation_never_cuts_through_a_cluster() -> None:
     values = torch.cat([torch.tensor([3.0, 2.0, 2.0, 2.0]).double(), 0.5 ** steps(50)])
     a = with_spectrum(values)
@@ -127,6 +136,47 @@ def test_a_polar_factor_invents_no_direction() -> None:
     projector = product(polar(low), polar(low).mT)
     assert projector.diagonal().sum().item() == pytest.approx(3, abs=1e-13)
     assert distance(product(projector, projector), projector) <= 1e-14
+
+
+@pytest.mark.parametrize("small", [1.0, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, 1.2e-9, 0.8e-9, 1e-12, 0.0])
+@pytest.mark.parametrize("count", [1, 7, 20])
+def test_polar_factors_have_the_rank_of_the_singular_values_by_whichever_way(
+    small: float, count: int
+) -> None:
+    values = torch.cat([1 / steps(40 - count), torch.full((count,), small, dtype=torch.float64)])
+    a = with_spectrum(values, rows=44)
+    factor = polar(a)
+    rank = 40 if small > 1e-9 else 40 - count
+    assert product(factor.mT, factor).diagonal().sum().item() == pytest.approx(rank, abs=1e-12)
+    positive = product(factor.mT, a)
+    assert distance(positive, positive.mT) <= 1e-14
+    least = min(small, 1 / 40) if rank == 40 else 1 / 40
+    assert (product(factor, positive) - a).abs().max() <= (1e-14 if rank == 40 else small + 1e-14)
+    u, _, v = svd(a)
+    assert (factor - product(u, v.mT)).abs().max() <= 1e-14 / least
+
+
+@pytest.mark.parametrize("polynomial", [GROW, GATHER, LIFT, SETTLE])
+def test_polynomials_keep_singular_values_in_range_and_grow_the_small_by_their_slope(polynomial: Odd) -> None:
+    a, b, c = (Fraction(repr(x)) for x in polynomial)
+    low, high = {
+        GROW: ("0.1", "1"),
+        GATHER: ("0.375", "1"),
+        LIFT: ("0.93", "1.08"),
+        SETTLE: ("0.93", "1.08"),
+    }[polynomial]
+    least, most = {
+        GROW: ("0.375", "1"),
+        GATHER: ("0.93", "1.07"),
+        LIFT: ("1", "1.03"),
+        SETTLE: ("0.99", "1.01"),
+    }[polynomial]
+    for i in range(1001):
+        x = Fraction(low) + (Fraction(high) - Fraction(low)) * i / 1000
+        y = x * (a + b * x**2 + c * x**4)
+        assert Fraction(least) <= y <= Fraction(most)
+        small = x * Fraction(i, 1000)
+        assert small * (a + b * small**2 + c * small**4) <= a * small
 
 
 def test_sylvester_equations_are_solved() -> None:

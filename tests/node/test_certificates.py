@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 from pathlib import Path
 
 import node_harness as harness
@@ -39,6 +40,22 @@ def test_issuing_again_gives_the_same_leaf_so_pins_survive_a_restart() -> None:
 
 def test_reissuing_by_another_member_changes_nothing_as_long_as_the_key_is_the_same() -> None:
     assert node_of(reissued(LEAF), harness.FEDERATION) == harness.signing_key(1).id
+
+
+def test_another_member_can_neither_prolong_nor_shorten_a_leaf() -> None:
+    for days in (-1, 1, 9999):
+        with pytest.raises(MalformedError, match="another day"):
+            node_of(reissued(LEAF, longer=timedelta(days=days)), harness.FEDERATION)
+
+
+def test_a_leaf_says_when_it_was_issued_and_ends() -> None:
+    said = certificate.read(LEAF, harness.FEDERATION)
+    assert (said.issued_ms, said.expires_ms) == (harness.NOW_MS, harness.NOW_MS + certificate.LIFE_MS)
+
+
+def test_two_leaves_of_one_node_have_different_names() -> None:
+    hosts = {certificate.read(harness.credentials(1, tls=n).leaf, harness.FEDERATION).host for n in (1, 2, 3)}
+    assert len(hosts) == 3
 
 
 def test_a_binding_copied_onto_another_key_is_refused() -> None:
@@ -91,7 +108,7 @@ def test_bytes_that_are_no_certificate_are_refused(data: bytes) -> None:
 
 
 def test_host_names_fit_into_a_label() -> None:
-    labels = certificate.host_of(harness.signing_key(1).id).split(".")
+    labels = certificate.read(LEAF, harness.FEDERATION).host.split(".")
     assert max(map(len, labels)) <= 63
 
 
@@ -103,7 +120,9 @@ def test_a_home_keeps_its_keys_and_shows_them_to_nobody(tmp_home: Path) -> None:
     assert identity.create_tls_secret(tmp_home) == tls
     assert identity.ca_secret(tmp_home) == identity.create_ca_secret(tmp_home, secret=ca) == ca
     assert {path.stat().st_mode & 0o777 for path in tmp_home.iterdir()} == {0o600}
-    made = Credentials.make(key, tls_secret=tls, ca_secret=ca, federation=harness.FEDERATION)
+    made = Credentials.make(
+        key, tls_secret=tls, ca_secret=ca, federation=harness.FEDERATION, issued_ms=harness.NOW_MS
+    )
     assert repr(made.tls_key_pem) not in repr(made)
 
 

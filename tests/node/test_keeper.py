@@ -11,21 +11,32 @@ import node_harness as harness
 import pytest
 from node_harness import signing_key
 
+from crdtmerge.digest import Digest
+from crdtmerge.dtypes import DType
 from crdtmerge.errors import CorruptBlockError, OutOfSpaceError, PolicyError, SignatureError
 from crdtmerge.keys import NodeId
 from crdtmerge.ledger import Ledger
-from crdtmerge.node import identity, invites, keeper
+from crdtmerge.limits import GARBAGE_GRACE_MS, SPARE_BYTES
+from crdtmerge.manifest import Kind
+from crdtmerge.node import content, identity, invites, keeper, shortage
 from crdtmerge.node.invites import Invite
 from crdtmerge.node.keeper import Keeper
+from crdtmerge.node.shortage import Shortage
 from crdtmerge.op import Admit, Operation, Role
 from crdtmerge.opset import OpSet
-from crdtmerge.store import Store, block_digest
+from crdtmerge.store import Store, block_digest, ingest_tensors
 from crdtmerge.sync import messages as m
+from crdtmerge.sync.attestation import Attestation, Claim
 from crdtmerge.sync.events import (
     AdmissionWanted,
     Call,
+    Diverged,
+    ForgetAttestations,
+    NoRoom,
     Output,
     Ready,
+    RoomAgain,
+    StoreAttestation,
     StoreBlock,
     StoreOperations,
     StoreRecord,
@@ -34,6 +45,7 @@ from crdtmerge.visible import view
 
 ME, NODE, OTHER = signing_key(1), signing_key(2).id, signing_key(3).id
 INVITE = signing_key(9).id
+INVITE_DIGEST = Digest(bytes(INVITE))
 CALL = Call(1, NODE, m.GetOps(()))
 
 
@@ -47,6 +59,8 @@ class Machine:
         self.refuses: Exception | None = None
         self.open: list[NodeId] = []
         self.looked: list[bool] = []
+        self.attested: list[bytes] = []
+        self.free: list[int] = []
         self.bad: set[Any] = set()
 
     @property
@@ -75,6 +89,14 @@ class Machine:
         self.looked.append(lost)
         return []
 
+    def on_space(self, now_ms: int, free_bytes: int) -> list[Output]:
+        self.free.append(free_bytes)
+        return []
+
+    def on_attested(self, data: bytes) -> list[Output]:
+        self.attested.append(data)
+        return []
+
     def on_invite(self, invite: NodeId, role: Role, *, expires_ms: int) -> None:
         self.open.append(invite)
 
@@ -90,6 +112,7 @@ class Bench:
         self.now_ms = 1000
         self.store = Mock(wraps=self.real)
         self.store.blocks = Mock(wraps=self.real.blocks)
+        self.store.references = self.real.references
         self.key = ledger.key
         machine: Any = self.machine
         self.keeper = Keeper(self.store, self.key, machine, seeds={}, position=0, now_ms=lambda: self.now_ms)
@@ -161,7 +184,7 @@ def test_blocks_are_flushed_when_something_is_complete(bench: Bench) -> None:
 
 
 def test_blocks_are_flushed_after_so_many_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "FLUSH_BYTES", 10)
+    monkeypatch.setattr(content, "FLUSH_BYTES", 10)
     block = StoreBlock(block_digest(b"block"), b"block")
     bench.says(block)
     assert call.flush() not in bench.store.blocks.mock_calls
@@ -172,7 +195,7 @@ def test_blocks_are_flushed_after_so_many_bytes(bench: Bench, monkeypatch: pytes
 def test_blocks_are_flushed_after_so_many_seconds_and_at_the_end(bench: Bench) -> None:
     block = StoreBlock(block_digest(b"block"), b"block")
     bench.says(block)
-    bench.now_ms += keeper.FLUSH_MS
+    bench.now_ms += content.FLUSH_MS
     bench.keeper.poll()
     assert call.flush() not in bench.store.blocks.mock_calls
     bench.now_ms += 1
@@ -181,6 +204,52 @@ def test_blocks_are_flushed_after_so_many_seconds_and_at_the_end(bench: Bench) -
     bench.keeper.poll()
     assert bench.store.blocks.mock_calls.count(call.flush()) == 1
     bench.keeper.close()
+    assert bench.store.blocks.mock_calls.count(call.flush()) == 2
+
+
+def test_a_full_disk_stops_no_node_and_the_machine_is_told(bench: Bench) -> None:
+    bench.store.blocks.put.side_effect = OutOfSpaceError("full")
+    block = StoreBlock(block_digest(b"block"), b"block")
+    assert bench.says(block, CALL).calls == ((CALL, None),)
+    assert (bench.machine.free, bench.machine.looked) == ([0], [True])
+    bench.store.blocks.put.side_effect = None
+    bench.says(block)
+    assert bench.machine.free == [0]
+
+
+def test_operations_are_promises_so_a_disk_too_full_for_them_stops_the_node(bench: Bench) -> None:
+    bench.store.add_operations.side_effect = OutOfSpaceError("full")
+    with pytest.raises(OutOfSpaceError):
+        bench.says(StoreOperations((say(bench, 1),)))
+
+
+def test_free_space_is_measured_now_and_then_less_what_downloads_must_leave(bench: Bench) -> None:
+    bench.store.blocks.free_bytes = lambda: SPARE_BYTES + 7
+    bench.keeper.poll()
+    bench.keeper.poll()
+    assert bench.machine.free == [7]
+    bench.store.blocks.free_bytes = lambda: SPARE_BYTES - 7
+    bench.now_ms += content.MEASURE_MS
+    bench.keeper.poll()
+    assert bench.machine.free == [7, 0]
+
+
+def test_people_are_told_what_waits_for_room_until_there_is(bench: Bench) -> None:
+    bench.says(NoRoom(INVITE_DIGEST, 5000, 70))
+    assert shortage.load(bench.real) == Shortage(INVITE_DIGEST, 5000, 70)
+    bench.says(RoomAgain())
+    assert shortage.load(bench.real) is None
+
+
+def test_a_flush_that_finds_the_disk_full_is_tried_again(bench: Bench) -> None:
+    bench.says(StoreBlock(block_digest(b"block"), b"block"))
+    bench.store.blocks.flush.side_effect = OutOfSpaceError("full")
+    bench.now_ms += content.FLUSH_MS + 1
+    bench.keeper.poll()
+    bench.store.blocks.flush.side_effect = None
+    bench.now_ms += content.FLUSH_MS + 1
+    bench.keeper.poll()
+    bench.keeper.poll()
     assert bench.store.blocks.mock_calls.count(call.flush()) == 2
 
 
@@ -194,6 +263,42 @@ def test_operations_of_another_process_reach_the_machine_once(bench: Bench) -> N
     assert bench.keeper.poll().calls == ()
 
 
+def test_garbage_that_another_process_collected_is_looked_for_again(bench: Bench) -> None:
+    bench.keeper.poll()
+    with Store.open(bench.home) as other:
+        other.set_setting("anything", b"")
+    bench.keeper.poll()
+    with Store.open(bench.home) as other:
+        other.note_collection()
+    bench.keeper.poll()
+    assert bench.machine.looked[-2:] == [False, True]
+
+
+def test_the_keeper_collects_what_its_view_does_not_need(bench: Bench) -> None:
+    empty = ingest_tensors(bench.real, {"w": (DType.U8, (1,), b"w")}, kind=Kind.FULL)
+    bench.keeper.collect(bench.keeper.needed())
+    bench.now_ms += GARBAGE_GRACE_MS
+    found = bench.keeper.collect(bench.keeper.needed())
+    assert found.manifests == (empty.digest,)
+    bench.keeper.collected()
+    assert bench.machine.looked[-1]
+
+
+def test_a_users_file_that_changed_is_named_and_what_was_in_it_is_looked_for(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.keeper.poll()
+    bench.store.references = Mock()
+    bench.store.references.changed.return_value = [Path("mine.safetensors")]
+    bench.keeper.poll()
+    assert bench.machine.looked[-1]
+    assert "mine.safetensors" in caplog.text
+    bench.store.references.changed.return_value = []
+    looked = len(bench.machine.looked)
+    bench.keeper.poll()
+    assert len(bench.machine.looked) == looked
+
+
 def test_a_stored_operation_that_is_refused_does_not_hide_the_others(bench: Bench) -> None:
     bench.keeper.poll()
     bad, good = say(bench, 1), say(bench, 2)
@@ -203,6 +308,45 @@ def test_a_stored_operation_that_is_refused_does_not_hide_the_others(bench: Benc
     bench.keeper.poll()
     assert good.id in bench.machine.ops
     assert bad.id not in bench.machine.ops
+
+
+def attestation(number: int, federation: Digest) -> Attestation:
+    """What somebody attests of some result."""
+    digest = Digest(bytes(32))
+    claim = Claim(recipe=digest, root=digest, inputs=digest, model=digest, result=digest)
+    return Attestation.sign(
+        signing_key(number), claim, federation=federation, environment="", created_ms=number
+    )
+
+
+def test_what_another_process_attested_for_this_node_reaches_the_machine(bench: Bench) -> None:
+    bench.keeper.poll()
+    federation = bench.machine.ops.federation
+    mine = Attestation.sign(
+        bench.key,
+        attestation(1, federation).claim,
+        federation=federation,
+        environment="",
+        created_ms=1,
+    )
+    others = attestation(2, federation)
+    with Store.open(bench.home) as other:
+        for one in (mine, others):
+            other.put_attestation(one.node, one.id, one.encoded)
+    bench.keeper.poll()
+    assert bench.machine.attested == [mine.encoded]
+
+
+def test_attestations_are_stored_and_forgotten_and_a_divergence_is_logged_aloud(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = (attestation(number, bench.machine.ops.federation) for number in (2, 3))
+    bench.says(StoreAttestation(one), StoreAttestation(other), ForgetAttestations((one,)))
+    assert [data for _, _, data in bench.real.attestations()] == [other.encoded]
+    bench.says(Diverged(one, other))
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "DIVERGED" in caplog.text
+    assert other.node.hex() in caplog.text
 
 
 def test_an_invitation_made_by_another_process_is_known_to_the_machine(bench: Bench) -> None:

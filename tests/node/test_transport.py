@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -27,7 +28,7 @@ from crdtmerge.errors import UsageError
 from crdtmerge.limits import MESSAGE_BYTES_MAX
 from crdtmerge.node import transport, wire
 from crdtmerge.node.address import Address
-from crdtmerge.node.certificate import LEAF_BYTES_MAX
+from crdtmerge.node.certificate import LEAF_BYTES_MAX, LIFE_MS
 from crdtmerge.node.client import CHANNELS_MAX, CallError, Contact
 from crdtmerge.node.credentials import Credentials
 from crdtmerge.node.guard import CALLS_PER_NODE_MAX
@@ -112,6 +113,79 @@ def test_a_banned_peers_live_connection_is_refused_at_once() -> None:
             echo.members.add(signing_key(2).id)
             await client.call(contact, PUSH)
         assert len(echo.seen) == 2
+
+    run(story())
+
+
+# --- keys that change -----------------------------------------------------------------------------
+
+DAY_MS = 24 * 3600 * 1000
+
+
+def test_while_keys_change_whoever_expects_either_leaf_is_answered() -> None:
+    async def story() -> None:
+        echo = members(1, 2, 3)
+        before, after = credentials(1), credentials(1, tls=50, issued_ms=harness.NOW_MS + 1000)
+        async with (
+            harness.serving_with(echo, before) as (server, address),
+            calling(credentials(2)) as early,
+            calling(credentials(3)) as late,
+        ):
+            old, new = (Contact(signing_key(1).id, (address,), made.leaf) for made in (before, after))
+            assert await early.call(old, PUSH) == m.PushOpsReply(0)
+            server.renew(replace(after, old=(before.tls_key_pem, before.leaf)))
+            assert await late.call(old, PUSH) == m.PushOpsReply(0)
+            assert await late.call(new, PUSH) == m.PushOpsReply(0)
+            server.renew(after)
+            assert await late.call(new, PUSH) == m.PushOpsReply(0)
+            async with calling(credentials(2)) as behind:
+                with pytest.raises(CallError) as caught:
+                    await behind.call(old, PUSH)
+            assert caught.value.failure is Failure.UNREACHABLE
+
+    run(story())
+
+
+def test_a_stolen_tls_key_opens_nothing_once_its_node_has_replaced_it() -> None:
+    async def story() -> None:
+        echo = members(1, 2)
+        thief = credentials(2)
+        owner = credentials(2, tls=60, issued_ms=harness.NOW_MS + 1000)
+        async with serving(echo) as contact, calling(thief) as stealing, calling(owner) as owning:
+            assert await stealing.call(contact, PUSH) == m.PushOpsReply(0)
+            echo.issued[signing_key(2).id] = harness.NOW_MS + 1000
+            for request in (PUSH, harness.hello(bytes(96))):
+                with pytest.raises(CallError, match="replaced since"):
+                    await stealing.call(contact, request)
+            assert await owning.call(contact, PUSH) == m.PushOpsReply(0)
+
+    run(story())
+
+
+def test_a_leaf_that_has_expired_connects_nobody() -> None:
+    async def story() -> None:
+        echo = members(1, 2)
+        expired = credentials(2, issued_ms=harness.NOW_MS - LIFE_MS - DAY_MS)
+        async with serving(echo) as contact:
+            assert (await refused(expired, contact)).failure is Failure.UNREACHABLE
+        worn = credentials(1, issued_ms=harness.NOW_MS - LIFE_MS - DAY_MS)
+        async with harness.serving_with(echo, worn) as (_, address):
+            stale = Contact(signing_key(1).id, (address,), worn.leaf)
+            assert (await refused(credentials(2), stale)).failure is Failure.UNREACHABLE
+        assert echo.seen == []
+
+    run(story())
+
+
+def test_a_client_with_a_new_certificate_calls_under_it_at_once() -> None:
+    async def story() -> None:
+        echo = members(1, 2)
+        async with serving(echo) as contact, calling(credentials(2)) as client:
+            await client.call(contact, PUSH)
+            await client.renew(credentials(2, tls=70, issued_ms=harness.NOW_MS + 1000))
+            echo.issued[signing_key(2).id] = harness.NOW_MS + 1000
+            assert await client.call(contact, PUSH) == m.PushOpsReply(0)
+            assert client.connections == 1
 
     run(story())
 
@@ -307,6 +381,72 @@ def test_one_node_cannot_take_every_place() -> None:
             gate.set()
             await asyncio.gather(*calls, other)
             assert await greedy.call(contact, PUSH) == m.PushOpsReply(0)
+
+    run(story())
+
+
+def test_a_flood_is_told_when_to_come_again_and_others_are_served_meanwhile() -> None:
+    async def story() -> None:
+        echo = members(1, 2, 3)
+        async with (
+            serving(echo, calls_per_s=5.0) as contact,
+            calling(credentials(2)) as flood,
+            calling(credentials(3)) as modest,
+        ):
+            ends = await asyncio.gather(
+                *(flood.call(contact, PUSH) for _ in range(40)), return_exceptions=True
+            )
+            refused = [end for end in ends if isinstance(end, CallError)]
+            assert 10 <= len(ends) - len(refused) <= 20
+            assert {error.failure for error in refused} == {Failure.BUSY}
+            assert all(0 < error.retry_after_ms <= 200 for error in refused)
+            assert await modest.call(contact, PUSH) == m.PushOpsReply(0)
+            await asyncio.sleep(max(error.retry_after_ms for error in refused) / 1000)
+            assert await flood.call(contact, PUSH) == m.PushOpsReply(0)
+
+    run(story())
+
+
+def test_strangers_share_one_small_purse_however_many_names_they_have() -> None:
+    async def story() -> None:
+        echo = members(1, 2)
+        async with serving(echo) as contact, contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(calling(credentials(n))) for n in range(10, 14)]
+            ends = await asyncio.gather(
+                *(client.call(contact, harness.hello()) for client in clients for _ in range(15)),
+                return_exceptions=True,
+            )
+            busy = [end for end in ends if isinstance(end, CallError) and end.failure is Failure.BUSY]
+            assert len(busy) >= 20
+            assert len(echo.seen) <= 40
+            member = await stack.enter_async_context(calling(credentials(2)))
+            assert await member.call(contact, PUSH) == m.PushOpsReply(0)
+
+    run(story())
+
+
+def test_a_node_that_is_full_says_that_it_is_busy_and_not_that_the_caller_is_wrong() -> None:
+    async def story() -> None:
+        echo = members(1, 2, 3)
+        gate = asyncio.Event()
+
+        async def wait(_: wire.Request) -> wire.Reply:
+            await gate.wait()
+            return m.PushOpsReply(0)
+
+        echo.answer = wait
+        async with (
+            serving(echo, calls_max=4) as contact,
+            calling(credentials(2)) as one,
+            calling(credentials(3)) as other,
+        ):
+            calls = [asyncio.create_task(one.call(contact, PUSH)) for _ in range(4)]
+            await harness.until(lambda: len(echo.seen) == 4)
+            with pytest.raises(CallError) as caught:
+                await other.call(contact, PUSH)
+            assert (caught.value.failure, caught.value.retry_after_ms) == (Failure.BUSY, 1000)
+            gate.set()
+            await asyncio.gather(*calls)
 
     run(story())
 

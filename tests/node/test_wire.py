@@ -18,6 +18,7 @@ from crdtmerge.sync import messages
 from crdtmerge.sync.messages import Reply, Request
 
 FORMS = [form for rpc in wire.RPCS.values() for form in (rpc.request, rpc.reply)]
+ROOT = Digest(b"d" * 32)
 EXAMPLES = [
     messages.Hello(b"n" * 16, Digest(b"f" * 32), Digest(b"s" * 32), Digest(b"b" * 32), b"record", bytes(96)),
     messages.Hello(b"n" * 16, Digest(b"f" * 32), Digest(b"s" * 32), Digest(b"b" * 32)),
@@ -30,6 +31,11 @@ EXAMPLES = [
     messages.GetOps((Digest(b"a" * 32), Digest(b"b" * 32))),
     messages.GetOpsReply(()),
     messages.Records((b"r",), (Digest(b"i" * 32),)),
+    messages.Records((b"a",), (), messages.Space.ATTESTATIONS),
+    messages.Hello(b"n" * 16, ROOT, ROOT, ROOT, attested_root=b"a" * 32),
+    messages.HelloReply(b"n" * 16, ROOT, ROOT, attestations=b"payload"),
+    messages.GetBlock(Digest(b"d" * 32), messages.Coding.PACKED, b"b" * 32, 2),
+    messages.GetBlockReply(b"packed", messages.Coding.PACKED),
     messages.Have(()),
     messages.HaveReply(b"\x01"),
     messages.GetBlock(Digest(b"d" * 32)),

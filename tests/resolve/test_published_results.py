@@ -147,6 +147,25 @@ def test_a_merge_killed_at_any_moment_is_taken_up_and_ends_in_the_same_bytes(tmp
     assert (resolved.folder / MODEL).read_bytes() == (tmp_path / "whole" / MODEL).read_bytes()
 
 
+def test_an_interrupted_merge_leaves_nothing_to_a_merge_by_another_recipe(
+    replica: Replica, tmp_path: Path
+) -> None:
+    def interrupt(done: int) -> None:
+        nonlocal left
+        left -= done
+        if left < 0:
+            raise KeyboardInterrupt
+
+    left = 3 * 64 * 33
+    with pytest.raises(KeyboardInterrupt):
+        replica.resolve(tmp_path / "out", recipe=Recipe("task_arithmetic", scale=5), progress=interrupt)
+    assert any(journal.read_text() for journal in (tmp_path / "out.part").glob("done-*"))
+    resolved = replica.resolve(tmp_path / "out", recipe=Recipe("weight_average"))
+    assert resolved.result == replica.resolve(tmp_path / "alone", recipe=Recipe("weight_average")).result
+    assert verify_result(resolved.folder) == resolved.result
+    assert {path.name for path in resolved.folder.iterdir()} == {MODEL, RECORD}
+
+
 def replica_elements(rows: int) -> int:
     return sum(tensor.numel() for tensor in model(0, rows).values())
 

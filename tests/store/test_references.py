@@ -13,6 +13,8 @@ from crdtmerge.errors import CorruptBlockError, NotYetError
 from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.manifest import Kind, Manifest
 from crdtmerge.store import Store, TensorFileWriter, block_digest, ingest_file
+from crdtmerge.sync.messages import GetBlock, Have
+from crdtmerge.sync.server import Server
 
 CONTENT = bytes(BLOCK_BYTES) + b"tail"
 NAMES = (block_digest(CONTENT[:BLOCK_BYTES]), block_digest(b"tail"))
@@ -166,3 +168,21 @@ def test_a_flipped_byte_in_a_file_is_found_by_verify(store: Store, manifest: Man
     assert (problem.wanted, problem.got) == (NAMES[1], block_digest(b"ta!l"))
     assert problem.where == str(model)
     assert store.missing(manifest).blocks == (NAMES[1],)
+
+
+def test_a_node_serves_nothing_from_a_file_that_changed_and_says_which_it_was(
+    store: Store, manifest: Manifest, model: Path
+) -> None:
+    blocks = [block for tensor in manifest.tensors for block in store.block_list(tensor.root)]
+    server = Server(store)
+    assert server.block(GetBlock(blocks[0])).data is not None
+    assert store.references.changed() == []
+    edit(model, -1, keep_times=True)
+    served = [server.block(GetBlock(block)).data for block in blocks]
+    assert [block for block, data in zip(blocks, served, strict=True) if data is None] == blocks[-1:]
+    assert store.references.changed() == [model.resolve()]
+    assert int.from_bytes(server.have(Have(tuple(blocks))).bitmap, "little").bit_count() == len(blocks) - 1
+    edit(model, -1)
+    assert server.have(Have(tuple(blocks))).bitmap.strip(b"\0") == b""
+    assert store.references.changed() == [model.resolve()]
+    assert store.references.changed() == []

@@ -199,6 +199,21 @@ def test_any_range_of_a_tensor_is_read(store: Store, begin: int, end: int) -> No
     assert store.read(tensor, begin, end) == content[begin:end]
 
 
+def test_a_view_is_what_is_read_without_a_copy_and_outlives_the_cache(store: Store) -> None:
+    content = os.urandom(2 * BLOCK_BYTES + 7)
+    tensor = put(store, "w", content)
+    reader = store.reader(budget_bytes=0)
+    ranges = [(0, 5), (5, 5), (3, BLOCK_BYTES), (7, BLOCK_BYTES + 9), (0, len(content))]
+    views = [reader.view(tensor, begin, end) for begin, end in ranges]
+    assert [bytes(view) for view in views] == [content[begin:end] for begin, end in ranges]
+    assert all(memoryview(view).readonly for view in views)
+    warm = store.reader(budget_bytes=4 * BLOCK_BYTES)
+    near, far = (warm.view(tensor, begin, begin + 4) for begin in (0, 100))
+    assert isinstance(near, memoryview)
+    assert isinstance(far, memoryview)
+    assert near.obj is far.obj
+
+
 @pytest.mark.parametrize(("begin", "end"), [(-1, 1), (2, 1), (0, 5)])
 def test_a_range_outside_of_the_tensor_is_refused(store: Store, begin: int, end: int) -> None:
     with pytest.raises(ParameterError):

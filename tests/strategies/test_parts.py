@@ -86,6 +86,27 @@ def test_a_trim_that_needs_several_passes_asks_for_them(monkeypatch: pytest.Monk
     assert [trim(t, t.deltas)[0].tolist() for t in tiles] == [[1, -1, 1], [0, 0, 0], [0], [0, 4, -3, 0]]
 
 
+@pytest.mark.parametrize("zero", ["majority", "plus", "drop"])
+@pytest.mark.parametrize("rule", ["mean", "sum", "max"])
+def test_electing_and_merging_leave_the_values_as_they_were(zero: str, rule: str) -> None:
+    values = [tensor([1.0, -2.0, 0.0, 3.0]), tensor([-1.0, -4.0, -0.0, 1.0])]
+    before = [x.clone() for x in values]
+    group = Group((("w", (4,)),), tuple(Member(Digest(bytes([i] * 32))) for i in range(2)))
+    tile = Tile("w", (4,), 0, None, tuple(values), (True, True), group)
+    election = consensus.Election(group, Extent(group, "global"), zero)
+    election.feed(tile, values)
+    assert election.finish()
+    elected = election(tile, values)
+    undecided = 0.0 if zero == "drop" else 1.0  # of one plus and one minus there is no majority
+    assert elected.tolist() == [undecided, -1.0, undecided, 1.0]
+    signs = elected.clone()
+    consensus.disjoint(values, group.weights, elected, rule).zero_()
+    assert torch.equal(elected, signs)
+    assert all(
+        torch.equal(x.view(torch.int64), y.view(torch.int64)) for x, y in zip(values, before, strict=True)
+    )
+
+
 def test_a_difference_goes_onto_a_base_or_nowhere() -> None:
     t = tile("b", 0, [1.0])
     assert scale.onto(t, tensor([2.0]), Fraction(1, 2)).tolist() == [1.0]

@@ -185,3 +185,21 @@ def test_who_seems_dead_is_left_alone_during_its_pause_unless_there_is_nobody_el
         room.contacts.ended(NOW_MS, room.nodes[1], False)
     assert {room.contacts.partner(NOW_MS + 1) for _ in range(100)} == set(room.nodes)
     assert Room(0).contacts.partner(NOW_MS) is None
+
+
+def test_a_busy_node_is_alive_and_left_alone_until_it_said() -> None:
+    room = Room(2)
+    busy, other = room.nodes[:2]
+    for _ in range(10):
+        room.contacts.busy(NOW_MS, busy, 5000)
+    assert not room.contacts.seems_dead(busy)
+    assert {room.contacts.partner(NOW_MS + 4999) for _ in range(100)} == {other}
+    assert {*room.contacts.some(NOW_MS + 4999, 9)} == {other}
+    assert {room.contacts.partner(NOW_MS + 5000) for _ in range(100)} == {busy, other}
+
+
+def test_nobody_is_called_rather_than_a_busy_node_and_its_word_counts_for_a_minute_at_most() -> None:
+    room = Room(1)
+    room.contacts.busy(NOW_MS, room.nodes[0], 10**9)
+    assert room.contacts.partner(NOW_MS + 59_999) is None
+    assert room.contacts.partner(NOW_MS + 60_000) == room.nodes[0]

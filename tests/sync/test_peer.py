@@ -14,7 +14,7 @@ from crdtmerge.digest import Digest
 from crdtmerge.errors import LimitError, MalformedError, PolicyError, RejectedError, SignatureError
 from crdtmerge.keys import SigningKey
 from crdtmerge.limits import OPERATIONS_PER_MESSAGE_MAX
-from crdtmerge.op import Add, Admit, Genesis, Operation, Role
+from crdtmerge.op import Add, Admit, Coefficients, Genesis, Operation, Role
 from crdtmerge.opset import OpSet
 from crdtmerge.sync import index as index_module
 from crdtmerge.sync import intake as intake_module
@@ -489,3 +489,101 @@ def test_peers_that_exchange_what_counts_reach_the_view_of_the_union(
         assert peer.view.root == expected.root
         assert peer.view.recipe == expected.recipe
         assert peer.view.state_root == expected.state_root
+
+
+# --- coefficients ----------------------------------------------------------------------------------
+
+
+def publish(party: Party, name: str, payload: Digest, *bound_to: Digest) -> None:
+    party.say(name, party.story(name, Coefficients(payload, tuple(sorted(bound_to)))))
+
+
+def test_published_coefficients_are_fetched_like_a_contribution() -> None:
+    story = story_of("ann", "bob")
+    party = Party(story, dict.fromkeys(["root", "ann", "bob"]))
+    model = party.disks["ann"].put_model({"w": b"model"}).digest
+    payload = party.disks["bob"].put_model({"coeffs": b"numbers"}).digest
+    party.say("ann", story("ann", Add(model)))
+    publish(party, "bob", payload, model)
+    party.wait(60_000)
+    for name in ("root", "ann"):
+        assert {model, payload} <= set(party.disks[name].manifests), name
+        assert party.peers[name].missing == 0
+
+
+def test_coefficients_that_come_before_what_they_are_bound_to_are_fetched_when_that_is_visible() -> None:
+    story = story_of("ann", "bob")
+    party = Party(story, dict.fromkeys(["root", "ann", "bob"]))
+    model = party.disks["ann"].put_model({"w": b"model"}).digest
+    payload = party.disks["bob"].put_model({"coeffs": b"numbers"}).digest
+    publish(party, "bob", payload, model)
+    party.wait(60_000)
+    assert payload not in party.disks["root"].manifests, "nobody could apply them"
+    party.say("ann", story("ann", Add(model)))
+    party.wait(60_000)
+    assert payload in party.disks["root"].manifests
+
+
+def test_coefficients_for_what_nobody_contributed_make_nobody_store_anything() -> None:
+    story = story_of("mallory")
+    party = Party(story, dict.fromkeys(["root", "mallory"]))
+    junk = party.disks["mallory"].put_model({"junk": b"junk"}).digest
+    publish(party, "mallory", junk, testing.content("nothing"))
+    party.wait(60_000)
+    assert not party.disks["root"].manifests
+
+
+def test_coefficients_beyond_their_limit_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crdtmerge.sync.jobs.COEFFICIENTS_BYTES_MAX", 6)
+    story = story_of("ann", "mallory")
+    party = Party(story, dict.fromkeys(["root", "ann", "mallory"]))
+    model = party.disks["ann"].put_model({"w": b"large enough model"}).digest
+    payload = party.disks["mallory"].put_model({"coeffs": b"too much"}).digest
+    party.say("ann", story("ann", Add(model)))
+    publish(party, "mallory", payload, model)
+    party.wait(60_000)
+    assert model in party.disks["root"].manifests
+    assert not any(data == b"too much" for data in party.disks["root"].blocks.values())
+    accused = {o.node for name, o in party.outputs if name == "root" and isinstance(o, Misbehaved)}
+    assert accused == {testing.Story.id("mallory")}
+
+
+# --- busy nodes ------------------------------------------------------------------------------------
+
+
+def test_a_busy_node_is_called_again_when_it_said_and_nothing_is_lost() -> None:
+    story = story_of("ann")
+    party = Party(story, dict.fromkeys(["root", "ann"]))
+    model = party.disks["ann"].put_model({"w": b"model"}).digest
+    until_ms = party.now_ms + 45_000
+    busy = Party.id("root")
+    asked: list[int] = []
+
+    def interfere(name: str, call: Call) -> Reply | Failure | None:
+        if name == "ann" and call.to == busy and party.now_ms < until_ms:
+            asked.append(party.now_ms)
+            return Failure.BUSY
+        return None
+
+    party.interfere = interfere
+    party.say("ann", story("ann", Add(model)))
+    party.wait(45_000, "ann")
+    assert asked
+    assert not party.peers["ann"]._contacts.seems_dead(busy), "a busy node is no dead one"
+    party.wait(60_000)
+    assert party.agreed()
+    assert model in party.disks["root"].manifests
+
+
+def test_a_call_that_was_put_off_for_a_while_is_not_made_before() -> None:
+    story = story_of("ann")
+    party = Party(story, dict.fromkeys(["root", "ann"]))
+    peer = party.peers["ann"]
+    outputs = peer.on_tick(peer.next_tick_ms or 0)
+    (call,) = calls(outputs, m.Hello)
+    now_ms = peer.next_tick_ms or party.now_ms + 20_000
+    peer.on_failed(now_ms, call.call_id, Failure.BUSY, retry_after_ms=50_000)
+    made = []
+    while peer.next_tick_ms is not None and peer.next_tick_ms < now_ms + 50_000:
+        made += calls(peer.on_tick(peer.next_tick_ms))
+    assert made == []

@@ -10,8 +10,8 @@ import pytest
 
 from crdtmerge.digest import Domain, digest
 from crdtmerge.op import Retract
-from crdtmerge.simulations.faults import wrong_blocks, wrong_metas
 from crdtmerge.simulations.host import Host
+from crdtmerge.simulations.lies import wrong_blocks, wrong_metas
 from crdtmerge.simulations.network import Conditions, Tamper
 from crdtmerge.simulations.swarm import Swarm
 from crdtmerge.sync.messages import GetBlock

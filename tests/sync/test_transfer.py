@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from sync_harness import NOW_MS, Disk, calls, store
@@ -14,10 +14,19 @@ from crdtmerge.errors import DigestMismatchError, LimitError
 from crdtmerge.keys import NodeId
 from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.manifest import Kind, Manifest, Tensor
-from crdtmerge.simulations.faults import wrong_blocks, wrong_metas
+from crdtmerge.simulations.lies import wrong_blocks, wrong_metas
 from crdtmerge.sync import messages, meta, server, wants
 from crdtmerge.sync.config import Config
-from crdtmerge.sync.events import Call, Failure, Misbehaved, Output, Ready, StoreBlock
+from crdtmerge.sync.events import (
+    Call,
+    Failure,
+    Misbehaved,
+    NoRoom,
+    Output,
+    Ready,
+    RoomAgain,
+    StoreBlock,
+)
 from crdtmerge.sync.jobs import JOBS_MAX, STALLED_MS
 from crdtmerge.sync.messages import GetBlock, GetMeta, Have, Reply, Request
 from crdtmerge.sync.port import Port
@@ -279,7 +288,8 @@ def test_a_wrong_manifest_bans_its_source_and_another_serves_it() -> None:
 
 
 def test_a_manifest_travels_in_pieces_from_whoever_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "META_CHUNK_BYTES_MAX", 100)
+    for module in (server, meta):
+        monkeypatch.setattr(module, "META_CHUNK_BYTES_MAX", 100)
     manifest, disks = copies(model(30), 2)
     home = Home(dict(zip((ANN, BOB), disks, strict=True)))
     home.want(manifest.digest)
@@ -294,7 +304,8 @@ def test_a_manifest_travels_in_pieces_from_whoever_answers(monkeypatch: pytest.M
 
 
 def test_pieces_of_a_liar_spoil_a_manifest_but_accuse_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "META_CHUNK_BYTES_MAX", 100)
+    for module in (server, meta):
+        monkeypatch.setattr(module, "META_CHUNK_BYTES_MAX", 100)
     manifest, disks = copies(model(30), 2)
     home = Home(dict(zip((ANN, BOB), disks, strict=True)))
     home.want(manifest.digest)
@@ -493,17 +504,243 @@ def test_a_bitmap_of_the_wrong_length_is_reported() -> None:
     assert home.accused == [ANN]
 
 
-def assembled(piece_bytes: Iterable[bytes], total: int, wanted: Digest) -> bytes | None:
+def assembled(pieces: Sequence[bytes], wanted: Digest) -> bytes | None:
+    """Put pieces together that one source sends one after the other."""
     assembly = meta.Assembly(Piece(PieceKind.MANIFEST, wanted))
-    data = None
-    for chunk in piece_bytes:
-        data = assembly.add(ANN, messages.GetMetaReply(total, chunk))
+    data, total = None, sum(map(len, pieces))
+    for piece in pieces:
+        data = assembly.add(ANN, assembly.request.offset, messages.GetMetaReply(total, piece))
     return data
 
 
 def test_a_manifest_is_whole_only_with_its_digest() -> None:
-    wanted = digest(Domain.MANIFEST, b"abcdef")
-    assert assembled([b"abc", b"def"], 6, wanted) == b"abcdef"
-    assert assembled([b"abc"], 6, wanted) is None
+    first, rest = bytes(BLOCK_BYTES), b"rest"
+    wanted = digest(Domain.MANIFEST, first + rest)
+    assert assembled([first, rest], wanted) == first + rest
     with pytest.raises(DigestMismatchError):
-        assembled([b"abc", b"deg"], 6, wanted)
+        assembled([first, b"nest"], wanted)
+
+
+def test_a_manifest_that_drips_in_crumb_by_crumb_is_refused_at_the_first() -> None:
+    manifest, (disk,) = copies(model(3), 1)
+    home = Home({ANN: disk, BOB: disk}, authors=[ANN])
+    home.want(manifest.digest)
+
+    def drip(call: Call, reply: Reply) -> Reply:
+        if call.to == ANN and isinstance(reply, messages.GetMetaReply):
+            return messages.GetMetaReply(messages.META_BYTES_MAX, reply.chunk[:1])
+        return reply
+
+    home.finish(drip)
+    assert home.ready == [manifest.digest]
+    assert home.accused == [ANN]
+
+
+def test_an_answer_to_a_question_from_before_a_restart_blames_nobody() -> None:
+    first, rest = bytes(BLOCK_BYTES), b"rest"
+    total = len(first) + len(rest)
+    assembly = meta.Assembly(Piece(PieceKind.MANIFEST, digest(Domain.MANIFEST, first + rest)))
+    liar, honest = ANN, BOB
+    assert assembly.add(liar, 0, messages.GetMetaReply(total, b"x" * BLOCK_BYTES)) is None
+    with pytest.raises(DigestMismatchError):
+        assembly.add(honest, BLOCK_BYTES, messages.GetMetaReply(total, rest))
+    assert assembly.alone
+    assert assembly.add(liar, 0, messages.GetMetaReply(total, b"x" * BLOCK_BYTES)) is None
+    assert assembly.add(honest, BLOCK_BYTES, messages.GetMetaReply(total, rest)) is None, (
+        "begun anew, not mixed"
+    )
+    assert assembly.add(honest, 0, messages.GetMetaReply(total, first)) is None
+    assert assembly.add(honest, BLOCK_BYTES, messages.GetMetaReply(total, rest)) == first + rest
+
+
+# --- room on the disk ------------------------------------------------------------------------------
+
+
+def measured(home: Home, free_bytes: int) -> None:
+    home.transfer.space(home.now_ms, free_bytes)
+    home.take()
+
+
+def test_what_does_not_fit_is_not_begun_and_goes_on_when_there_is_room() -> None:
+    manifest, (disk,) = copies({f"t{n}": bytes([n]) * 1000 for n in range(20)}, 1)
+    home = Home({ANN: disk})
+    measured(home, 19_999)
+    home.want(manifest.digest)
+    home.finish()
+    assert not home.asked(GetBlock)
+    told = [output for output in home.outputs if isinstance(output, (NoRoom, RoomAgain))]
+    assert told == [NoRoom(manifest.digest, 20_000, 19_999)]
+    measured(home, 30 * BLOCK_BYTES)
+    home.finish()
+    assert home.ready == [manifest.digest]
+    assert isinstance([o for o in home.outputs if isinstance(o, (NoRoom, RoomAgain))][-1], RoomAgain)
+
+
+def test_only_what_is_missing_needs_room() -> None:
+    disk = Disk()
+    frozen = {f"f{n}": bytes([n]) * 1000 for n in range(50)}
+    base, tuned = disk.put_model(frozen), disk.put_model(frozen | {"head": b"h" * 1000})
+    home = Home({ANN: disk})
+    home.want(base.digest)
+    home.finish()
+    measured(home, BLOCK_BYTES)
+    home.want(base.digest, tuned.digest)
+    home.finish()
+    assert home.ready == [base.digest, tuned.digest]
+
+
+def test_a_download_that_was_interrupted_needs_room_for_the_rest_only() -> None:
+    manifest, (disk,) = copies({"w": b"".join(bytes([n]) * BLOCK_BYTES for n in range(9))}, 1)
+    first = Home({ANN: disk})
+    first.want(manifest.digest)
+    while len(first.disk.blocks) < 7:
+        first.end(first.under_way[0])
+    second = Home({ANN: disk}, disk=first.disk)
+    measured(second, 2 * BLOCK_BYTES)
+    second.want(manifest.digest)
+    second.finish(looks=6)
+    assert second.ready == [manifest.digest]
+
+
+def test_room_is_promised_once_and_a_smaller_one_goes_ahead() -> None:
+    disk = Disk()
+    models = [disk.put_model({"w": bytes([n]) * (3 * BLOCK_BYTES)}) for n in (1, 2)]
+    small = disk.put_model({"w": b"small"})
+    home = Home({ANN: disk})
+    measured(home, 4 * BLOCK_BYTES)
+    home.want(*(model.digest for model in models), small.digest)
+    home.finish()
+    assert small.digest in home.ready
+    assert len(home.ready) == 2
+    stored = sum(map(len, home.disk.blocks.values()))
+    assert stored <= 4 * BLOCK_BYTES
+    measured(home, 4 * BLOCK_BYTES)
+    home.finish(looks=6)
+    assert len(home.ready) == 3
+
+
+def test_a_disk_that_somebody_else_fills_meanwhile_pauses_the_download() -> None:
+    manifest, (disk,) = copies({f"t{n:02}": bytes([n]) * BLOCK_BYTES for n in range(40)}, 1)
+    home = Home({ANN: disk})
+    measured(home, 100 * BLOCK_BYTES)
+    home.want(manifest.digest)
+    while len(home.disk.blocks) < 5:
+        home.end(home.under_way[0])
+    measured(home, 0)
+    home.finish()
+    assert not home.ready
+    assert len(home.disk.blocks) <= 5 + 8, "what was under way arrives, nothing else is asked for"
+    assert [o for o in home.outputs if isinstance(o, NoRoom)]
+    measured(home, 100 * BLOCK_BYTES)
+    home.finish(looks=6)
+    assert home.ready == [manifest.digest]
+
+
+def test_what_is_retracted_waits_for_room_no_more() -> None:
+    manifest, (disk,) = copies({"w": b"x" * 1000}, 1)
+    home = Home({ANN: disk})
+    measured(home, 10)
+    home.want(manifest.digest)
+    home.finish()
+    home.want()
+    assert isinstance(home.outputs[-1], RoomAgain)
+
+
+def test_counting_what_is_missing_takes_no_more_lookups_at_a_time_than_walking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manifest, (disk,) = copies(model(100), 1)
+    home = Home({ANN: disk})
+    home.want(manifest.digest)
+    home.finish()
+    monkeypatch.setattr(wants, "LOOKUPS_MAX", 10)
+    again = Home({ANN: disk}, disk=home.disk)
+    measured(again, 0)
+    again.want(manifest.digest)
+    assert not again.ready
+    for _ in range(40):
+        again.wait(0)
+    assert again.ready == [manifest.digest]
+
+
+# --- busy sources ----------------------------------------------------------------------------------
+
+
+def test_a_busy_source_is_asked_again_when_it_said_and_never_banned() -> None:
+    manifest, (disk,) = copies(model(60), 1)
+    home = Home({ANN: disk})
+    rests: dict[NodeId, int] = {}
+    home.transfer._rests_until = lambda node: rests.get(node, 0)
+    home.want(manifest.digest)
+    while not home.blocks_under_way():
+        home.end(home.under_way[0])
+    rests[ANN] = home.now_ms + 700
+    while home.under_way:
+        home.end(home.under_way[0], Failure.BUSY)
+    assert home.transfer.due_ms == home.now_ms + 700
+    home.wait(699)
+    assert not home.under_way
+    home.wait(1)
+    assert home.under_way
+    home.finish()
+    assert home.ready == [manifest.digest]
+    assert home.accused == []
+
+
+def test_while_one_source_is_busy_another_is_asked() -> None:
+    manifest, (one, other) = copies(model(60), 2)
+    home = Home({ANN: one, BOB: other})
+    home.transfer._rests_until = lambda node: home.now_ms + 60_000 if node == ANN else 0
+    home.want(manifest.digest)
+    home.finish()
+    assert home.ready == [manifest.digest]
+    assert {call.to for call in home.log} == {BOB}
+
+
+# --- what helps to pack a block --------------------------------------------------------------------
+
+
+def packed_home(disk: Disk, held: Disk) -> Home:
+    home = Home({ANN: disk}, disk=held)
+    home.transfer._packed = True
+    return home
+
+
+def test_a_block_is_asked_for_against_the_base_block_at_its_place() -> None:
+    disk, held = Disk(), Disk()
+    blocks = [bytes([n]) * BLOCK_BYTES for n in (1, 2)]
+    base = held.put_model({"w": b"".join(blocks)}, kind=Kind.BASE)
+    disk.put_model({"w": b"".join(blocks)}, kind=Kind.BASE)
+    changed = disk.put_model({"w": b"".join([blocks[0], b"x" * BLOCK_BYTES])}).tensors
+    tuned = Manifest(kind=Kind.FULL, base=base.digest, tensors=changed)
+    disk.manifests[tuned.digest] = tuned
+    home = packed_home(disk, held)
+    home.want(tuned.digest)
+    home.finish()
+    (call,) = home.asked(GetBlock)
+    assert call.request == GetBlock(
+        digest(Domain.BLOCK, b"x" * BLOCK_BYTES),
+        messages.Coding.PACKED,
+        digest(Domain.BLOCK, blocks[1]),
+        1,
+    )
+    assert home.ready == [tuned.digest]
+
+
+def test_a_block_without_a_twin_in_the_base_is_asked_for_by_itself() -> None:
+    manifest, (disk,) = copies({"new": b"content"}, 1)
+    home = packed_home(disk, Disk())
+    home.want(manifest.digest)
+    home.finish()
+    (call,) = home.asked(GetBlock)
+    assert call.request == GetBlock(digest(Domain.BLOCK, b"content"), messages.Coding.PACKED, b"", 1)
+    assert home.ready == [manifest.digest]
+
+
+def test_a_driver_that_cannot_unpack_is_given_no_packed_block() -> None:
+    manifest, (disk,) = copies({"w": b"content"}, 1)
+    home = Home({ANN: disk})
+    home.want(manifest.digest)
+    home.finish()
+    (call,) = home.asked(GetBlock)
+    assert call.request == GetBlock(digest(Domain.BLOCK, b"content"))
