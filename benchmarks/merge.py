@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     clock = time.process_time if chosen.threads == 1 else time.perf_counter
-    one = chosen.mib << 20
+    one: int = chosen.mib << 20
     kind = TORCH[chosen.dtype]
     source = torch.ones(one, dtype=torch.uint8)
     target = torch.ones_like(source)

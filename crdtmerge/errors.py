@@ -16,6 +16,7 @@ want to act on stands in attributes, not only in the text.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class CrdtMergeError(Exception):
@@ -32,9 +33,10 @@ class UnknownStrategyError(UsageError):
     def __init__(self, name: str, version: int | None, known: Iterable[str]) -> None:
         self.name, self.version, self.known = name, version, tuple(sorted(known))
         what = name if version is None else f"{name} version {version}"
+        near = [] if name in self.known else get_close_matches(name, self.known)
         super().__init__(
-            f"unknown strategy {what}; installed are: {', '.join(self.known) or 'none'}. "
-            "Install the package that brings it, or choose another recipe."
+            f"unknown strategy {what}{': is it ' + ' or '.join(near) + '?' if near else '.'} Choose another "
+            "(`crdtmerge strategies` lists those installed), or install the package that brings it."
         )
 
 

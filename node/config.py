@@ -58,7 +58,9 @@ class Config:
         if self.proxy is not None and not self.proxy.startswith("http://"):
             raise ParameterError(f"proxy: wanted http://host:port, got {self.proxy!r}")
         if not self.advertise and self.listen.is_wildcard:
-            raise ParameterError(f"listen = {self.listen} says nothing to others: set advertise as well")
+            raise ParameterError(
+                f"listen = {self.listen} tells others no address: give --advertise HOST:PORT too"
+            )
 
     def advertised(self, port: int) -> tuple[Address, ...]:
         """Return what other nodes are told, given the port that the system bound."""

@@ -69,7 +69,7 @@ def invite(
     addresses = addresses or (Contact.of(record).addresses if record else ())
     if not addresses or not all(address.port for address in addresses):
         raise UsageError(
-            "invite: under which address is this node reached? Give one, or serve this home first"
+            "invite: give --address HOST:PORT, where the newcomer reaches this node, or serve this home first"
         )
     credentials = Credentials.load(home, ledger.genesis)
     secret = SigningKey(ambient.entropy(KEY_BYTES))

@@ -11,6 +11,7 @@ from crdtmerge.errors import EmptySetError
 from crdtmerge.ledger import FEDERATION
 from crdtmerge.manifest import Manifest
 from crdtmerge.op import Block
+from crdtmerge.recipe import Recipe
 from crdtmerge.replica import Replica
 from crdtmerge.simulations.checkers import broken
 from crdtmerge.simulations.host import Host
@@ -42,12 +43,12 @@ def merged_by_all(swarm: Swarm) -> str:
     return "" if model == Digest(bytes(DIGEST_BYTES)) else model.hex()
 
 
-def merged(host: Host) -> Digest:
+def merged(host: Host, recipe: Recipe | None = None) -> Digest:
     """Return the digest of the model that a host computes; zeros if there is nothing to merge."""
     store = _store(host)
     with Replica(store, host.key) as replica:
         try:
-            state = replica.merged()
+            state = replica.merged(recipe=recipe)
         except EmptySetError:
             return Digest(bytes(DIGEST_BYTES))
     parts = []

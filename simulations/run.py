@@ -171,7 +171,7 @@ class Run:
         clock = self.swarm.clock
         for incident in self.plan.incidents:
             clock.at(clock.now_ms - clock.elapsed_ms + incident.at_ms, lambda one=incident: self._happen(one))  # type: ignore[misc]
-        self._look_until(clock.elapsed_ms + self.plan.duration_ms)
+        self._look_until(clock.elapsed_ms + self.plan.duration_ms, max(LOOK_MS, self.plan.period_ms // 4))
 
     def _happen(self, incident: Incident) -> None:
         label = f"{incident.what} {incident.number}"
@@ -223,10 +223,10 @@ class Run:
 
     # --- looking ------------------------------------------------------------------------------------
 
-    def _look_until(self, elapsed_ms: int) -> None:
+    def _look_until(self, elapsed_ms: int, every_ms: int = LOOK_MS) -> None:
         clock = self.swarm.clock
         while clock.elapsed_ms < elapsed_ms:
-            clock.run(min(LOOK_MS, elapsed_ms - clock.elapsed_ms))
+            clock.run(min(every_ms, elapsed_ms - clock.elapsed_ms))
             self._look()
 
     def _look(self) -> None:

@@ -66,7 +66,7 @@ class Swarm:
         self.hosts: list[Host] = []
         self._config = config or Config()
         self._watch = watch or Watch()
-        founder = self._new_host(Host)
+        founder = self.add_host(Host)
         manifest = None if base is None else founder.disk.put_model(base, kind=Kind.BASE)
         charter = Genesis(
             founders=(founder.id,),
@@ -98,7 +98,8 @@ class Swarm:
         """Stands for everything that has happened on the network."""
         return self.network.trace
 
-    def _new_host(self, kind: type[H]) -> H:
+    def add_host(self, kind: type[H]) -> H:
+        """Return a new host, which is off and nobody knows."""
         key = SigningKey(self.chance.draw(KEY_BYTES))
         chance = self.chance.fork(f"host {len(self.hosts)}")
         host = kind(key, self.clock, self.network, chance, config=self._config, watch=self._watch)
@@ -109,7 +110,7 @@ class Swarm:
 
     def recruit(self, kind: type[H], role: Role = Role.MEMBER) -> H:
         """Have the founder admit a new host, which starts."""
-        host = self._new_host(kind)
+        host = self.add_host(kind)
         self.founder.say(Admit(host.id, role))
         host.start(self.genesis, seeds=[self.founder.id])
         return host
@@ -130,7 +131,7 @@ class Swarm:
             OutOfSpaceError: if the admin's disk is full.
         """
         by.disk.check_space()
-        host, secret = self._new_host(Host), SigningKey(self.chance.draw(KEY_BYTES))
+        host, secret = self.add_host(Host), SigningKey(self.chance.draw(KEY_BYTES))
         by.open_invite(secret.id, Role.MEMBER, expires_ms=by.local.now_ms + 7 * DAY_MS)
         host.join(by.id, secret, self.federation)
         return host

@@ -7,12 +7,13 @@ full disk refuses it before anything is confirmed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from crdtmerge.digest import DIGEST_BYTES, Digest
 from crdtmerge.dtypes import DType
+from crdtmerge.manifest import element_count
 from crdtmerge.op import Add, Admit, Ban, Block, Coefficients, Retract, Role, SetRecipe, Unban
 from crdtmerge.recipe import Recipe
 from crdtmerge.simulations.disk import Raw
@@ -21,7 +22,7 @@ from crdtmerge.simulations.plan import Plan
 from crdtmerge.simulations.swarm import Swarm
 from crdtmerge.sync.chance import Chance
 
-FLOATS: Final = {"layer.0": (3, 4), "layer.1": (5,)}
+FLOATS: Final[dict[str, tuple[int, ...]]] = {"layer.0": (3, 4), "layer.1": (5,)}
 """The tensors of models that are merged."""
 
 
@@ -66,19 +67,13 @@ Deed: TypeAlias = "Callable[[Scene], bool]"
 """Does something; returns whether it could."""
 
 
-def floats(chance: Chance) -> dict[str, Raw]:
-    """Return a small model of F32 tensors with ordinary values."""
+def floats(chance: Chance, shapes: Mapping[str, tuple[int, ...]] = FLOATS) -> dict[str, Raw]:
+    """Return a model of F32 tensors whose values are between 0.5 and 2 or between -2 and -0.5."""
     model: dict[str, Raw] = {}
-    for name, shape in FLOATS.items():
-        count = 1
-        for size in shape:
-            count *= size
-        # a sign, an exponent between 2^-3 and 2^0, and 23 bits of fraction: finite, and hard to add up
-        words = [int.from_bytes(chance.draw(4), "little") for _ in range(count)]
-        raw = b"".join(
-            ((w & 0x807FFFFF) | ((124 + (w >> 23) % 4) << 23)).to_bytes(4, "little") for w in words
-        )
-        model[name] = DType.F32, shape, raw
+    for name, shape in shapes.items():
+        raw = bytearray(chance.draw(4 * element_count(shape)))
+        raw[3::4] = bytes(0x3F | byte & 0x80 for byte in raw[3::4])  # the exponent's upper bits
+        model[name] = DType.F32, shape, bytes(raw)
     return model
 
 

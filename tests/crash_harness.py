@@ -1,194 +1,49 @@
-"""A disk that forgets: every state in which a power cut may leave a folder, enumerated.
+"""A disk that forgets: what code under test does below a folder is noted, step by step.
 
-    with recording(folder) as disk:     the code under test runs on the real file system, and every
-        …; disk.acknowledge(promise)    operation below the folder is noted: writes, names, syncs, commits
-    for state in disk.states():         what may be found after the power came back
+    with recording(folder) as disk:     the real file system is used, and every operation below the
+        …; disk.acknowledge(promise)    folder is noted: writes, names, syncs, commits of the database
+    for state in disk.states():         what may be found after the power came back (`crash_model`)
         state.build(somewhere)          as real files
         state.promises                  what had been acknowledged by then
 
-The model. Power fails after any operation. Of the operations before that moment
-
-* those that a later sync covered are there: an fsync of a file covers what was written into it, and
-  nothing of its name; an fsync of a folder covers the names in it, and nothing of what they name;
-* of all others any set may be missing, whatever their order was: a name without the content, the content
-  without the name, the second write without the first;
-* a rename is one operation, there or not, and is covered by an fsync of the folder that it leads to, as on
-  every journalling file system; it may arrive before the content of what it renames;
-* a write that was not synced may be torn: its first half is there, and behind it nothing, or zeros;
-* what the database commits is there at once, whole, as SQLite promises with synchronous = FULL; the name
-  of a new database is a name like any other.
-
-Sets of missing operations are all tried while there are at most 2**ALL_OF; beyond that none, all, each one
-alone, all but each one, and a number of sets drawn by a seed. A state that several histories lead to is
-looked at once, with all that any of them had acknowledged.
-
 An fsync inside the recording costs nothing, and threads that only save time (`Late`) do their work as late
-as they may: the disk under test has done as little as it ever could.
+as they may: the disk under test has done as little as it ever could. A process can be killed at any step
+(`kill_at`) and another one go on with what it left in the page cache (`revive`).
 """
 
 from __future__ import annotations
 
 import io
 import os
-import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any
 from unittest.mock import patch
+
+from crash_model import (
+    ROOT,
+    Acknowledged,
+    Change,
+    Name,
+    Promise,
+    Resize,
+    State,
+    Step,
+    Sync,
+    Tree,
+    Write,
+    states,
+)
 
 from crdtmerge.store import database as databases
 from crdtmerge.store import disk as disks
 from crdtmerge.store import ingest as ingests
 
-ALL_OF: Final = 4
-"""Unsynced operations of which every subset is tried."""
-DRAWN: Final = 8
-"""Subsets that are drawn where there are more."""
-ROOT: Final = 0
-"""The node of the recorded folder."""
-
-Promise = Callable[[Any], None]
-"""Checks that something acknowledged is there; what it is given to look at is the test's choice."""
-
 
 class Killed(BaseException):
     """The process ends here, as by ``kill -9``: what catches errors does not catch this."""
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Bytes of a file; with ``durable`` as if synced at once."""
-
-    node: int
-    offset: int
-    data: bytes
-    durable: bool = False
-
-    def apply(self, state: Tree) -> None:
-        content = state.content(self.node)
-        if self.durable:
-            content.clear()
-        end = self.offset + len(self.data)
-        content.extend(bytes(max(0, end - len(content))))
-        content[self.offset : end] = self.data
-
-    @property
-    def synced_by(self) -> int:
-        return self.node
-
-
-@dataclass(frozen=True, slots=True)
-class Resize:
-    """Another length of a file."""
-
-    node: int
-    size: int
-
-    def apply(self, state: Tree) -> None:
-        content = state.content(self.node)
-        content.extend(bytes(max(0, self.size - len(content))))
-        del content[self.size :]
-
-    @property
-    def synced_by(self) -> int:
-        return self.node
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A name in a folder for a node, or with None for nothing; with ``moved`` that name ends meanwhile."""
-
-    folder: int
-    name: str
-    node: int | None
-    moved: tuple[int, str] | None = None
-
-    def apply(self, state: Tree) -> None:
-        if self.moved is not None:
-            state.names.pop(self.moved, None)
-        if self.node is None:
-            state.names.pop((self.folder, self.name), None)
-        else:
-            state.names[self.folder, self.name] = self.node
-
-    @property
-    def synced_by(self) -> int:
-        return self.folder
-
-
-@dataclass(frozen=True, slots=True)
-class Sync:
-    """An fsync of a file or folder."""
-
-    node: int
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """From here on somebody relies on it."""
-
-    promise: Promise
-
-
-Change = Write | Resize | Name
-Step = Change | Sync | Acknowledged
-
-
-@dataclass
-class Tree:
-    """Files and folders: what each name stands for, and what each file holds."""
-
-    folders: frozenset[int] = frozenset({ROOT})
-    names: dict[tuple[int, str], int] = field(default_factory=dict)
-    files: dict[int, bytearray] = field(default_factory=dict)
-
-    def content(self, node: int) -> bytearray:
-        """The bytes of a file, to be changed."""
-        return self.files.setdefault(node, bytearray())
-
-    def under(self, folder: int) -> list[tuple[str, int]]:
-        """Names in a folder with what they stand for, ascending."""
-        return sorted((name, node) for (parent, name), node in self.names.items() if parent == folder)
-
-    def build(self, path: Path, folder: int = ROOT) -> None:
-        """Make these files below an empty folder."""
-        for name, node in self.under(folder):
-            if node in self.folders:
-                (path / name).mkdir()
-                self.build(path / name, node)
-            else:
-                (path / name).write_bytes(self.content(node))
-                (path / name).chmod(0o600)
-
-    def fingerprint(self, folder: int = ROOT) -> bytes:
-        """What is equal where the files are."""
-        total = sha256()
-        for name, node in self.under(folder):
-            part = self.fingerprint(node) if node in self.folders else sha256(self.content(node)).digest()
-            total.update(repr((name, node in self.folders)).encode() + part)
-        return total.digest()
-
-
-@dataclass(frozen=True)
-class State:
-    """What a power cut left, and what had been promised by then."""
-
-    tree: Tree
-    promises: tuple[Promise, ...]
-    told: str
-
-    def build(self, path: Path) -> None:
-        """Make it, below a folder that is made."""
-        path.mkdir()
-        self.tree.build(path)
-
-
-class _Future(Protocol):
-    def result(self) -> Any: ...
 
 
 class Late:
@@ -197,7 +52,7 @@ class Late:
     def __init__(self, *_: object) -> None:
         self.map = map
 
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> _Future:
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> _Promised:
         """Promise to do something."""
         return _Promised(work, arguments)
 
@@ -236,12 +91,10 @@ class Recorder:
         self.kill_at: int | None = None
         self._lock = threading.RLock()
         self._tree = Tree()
-        self._given = Tree()
-        self._folders = {ROOT}
         self._next = ROOT
         self._open: dict[int, int] = {}
         self._adopt(root, ROOT)
-        self._given = self._copy(self._tree)
+        self._given = self._tree.copy()
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -293,7 +146,7 @@ class Recorder:
         """Note a new file or folder."""
         self._next += 1
         if folder:
-            self._folders.add(self._next)
+            self._tree.folders.add(self._next)
         self.note(Name(*place, self._next))
         return self._next
 
@@ -315,6 +168,15 @@ class Recorder:
         assert place is not None
         self.note(Write(self.made(place, folder=False) if node is None else node, 0, image, durable=True))
 
+    def check(self) -> None:
+        """Compare what was noted with what is there, so that no operation goes by unseen."""
+        real = Recorder(self.root)
+        for tree in (noted := self._tree.copy()), real._tree:
+            tree.files |= {
+                node: bytearray() for (_, name), node in tree.names.items() if name.startswith("meta.db")
+            }
+        assert noted.fingerprint() == real._tree.fingerprint(), "something changed files behind our back"
+
     def _adopt(self, path: Path, folder: int) -> None:
         """Take what is there for durable."""
         for entry in sorted(path.iterdir()):
@@ -323,66 +185,15 @@ class Recorder:
             self._next += 1
             self._tree.names[folder, entry.name] = node = self._next
             if entry.is_dir():
-                self._folders.add(node)
+                self._tree.folders.add(node)
                 self._adopt(entry, node)
             else:
                 self._tree.files[node] = bytearray(entry.read_bytes())
 
-    # --- what may be left ------------------------------------------------------------------------
-
-    def states(self, *, after: int = 0, seed: int = 1) -> Iterator[State]:
-        """Every state that is tried, once each, of a power cut after so many steps or later."""
-        found: dict[bytes, State] = {}
-        for end in range(after, len(self.steps) + 1):
-            done = self.steps[:end]
-            promises = tuple(step.promise for step in done if isinstance(step, Acknowledged))
-            for lost, torn in _losses(done, random.Random(f"{seed} {end}")):
-                tree = self._copy(self._given)
-                for index, step in enumerate(done):
-                    if index not in lost and isinstance(step, Write | Resize | Name):
-                        for part in torn.get(index, [step]):
-                            part.apply(tree)
-                told = f"{end} of {len(self.steps)} steps; lost {sorted(lost)}, torn {sorted(torn)}"
-                found[tree.fingerprint()] = State(tree, promises, told)
-        yield from found.values()
-
-    def _copy(self, tree: Tree) -> Tree:
-        files = {node: bytearray(content) for node, content in tree.files.items()}
-        return Tree(frozenset(self._folders), dict(tree.names), files)
-
-
-def _losses(
-    done: Sequence[Step], chance: random.Random
-) -> Iterator[tuple[frozenset[int], dict[int, list[Change]]]]:
-    """Sets of operations that may be missing, and writes that may be torn."""
-    synced: set[int] = set()
-    loose: list[int] = []
-    for index in range(len(done) - 1, -1, -1):
-        step = done[index]
-        if isinstance(step, Sync):
-            synced.add(step.node)
-        elif isinstance(step, Write | Resize | Name) and step.synced_by not in synced:
-            if not (isinstance(step, Write) and step.durable):
-                loose.append(index)
-    everything = frozenset(loose)
-    if len(loose) <= ALL_OF:
-        sets = {
-            frozenset(index for bit, index in enumerate(loose) if number >> bit & 1)
-            for number in range(1 << len(loose))
-        }
-    else:
-        alone = {frozenset({index}) for index in loose}
-        drawn = {frozenset(chance.sample(loose, chance.randrange(2, len(loose)))) for _ in range(DRAWN)}
-        sets = {frozenset[int](), everything} | alone | {everything - one for one in alone} | drawn
-    for lost in sorted(sets, key=sorted):
-        yield lost, {}
-    for index in loose:
-        step = done[index]
-        if isinstance(step, Write) and len(step.data) > 1:
-            first = Write(step.node, step.offset, step.data[: len(step.data) // 2])
-            size = Resize(step.node, step.offset + len(step.data))
-            yield frozenset(), {index: [first]}
-            yield frozenset(), {index: [first, size]}
+    def states(self, *, after: int = 0) -> Iterator[State]:
+        """What a power cut after so many steps or later may leave; see `crash_model.states`."""
+        self._given.folders |= self._tree.folders
+        return states(self._given, self.steps, after=after)
 
 
 @contextmanager
@@ -397,6 +208,7 @@ def recording(root: Path) -> Iterator[Recorder]:
         for module in (disks, ingests):
             stack.enter_context(patch.object(module, "ThreadPoolExecutor", Late))
         yield disk
+        disk.check()
 
 
 def _doubles(disk: Recorder) -> dict[str, Callable[..., Any]]:
@@ -490,7 +302,13 @@ def _doubles(disk: Recorder) -> dict[str, Callable[..., Any]]:
 
         return move
 
-    changed = {"open": open_, "close": close, "pwrite": pwrite, "fsync": sync, "fdatasync": sync}
+    changed: dict[str, Callable[..., Any]] = {
+        "open": open_,
+        "close": close,
+        "pwrite": pwrite,
+        "fsync": sync,
+        "fdatasync": sync,
+    }
     changed |= {"ftruncate": ftruncate, "posix_fallocate": posix_fallocate, "mkdir": mkdir}
     changed |= {name: gone(name) for name in ("unlink", "rmdir")}
     return changed | {name: moved(name) for name in ("rename", "replace", "link")}
@@ -520,7 +338,9 @@ def _open_double(disk: Recorder) -> Callable[..., Any]:
         ours = disk.behind(file) is not None if isinstance(file, int) else disk.place(Path(file)) is not None
         if not ours or not set(mode) & set("wax"):
             return real(file, mode, *arguments, **options)
-        raw = Raw(file, mode.replace("b", "").replace("t", ""), opener=lambda path, flags: os.open(path, flags))
+        raw = Raw(
+            file, mode.replace("b", "").replace("t", ""), opener=lambda path, flags: os.open(path, flags)
+        )
         buffer = io.BufferedWriter(raw)
         return buffer if "b" in mode else io.TextIOWrapper(buffer, encoding="utf-8")
 

@@ -47,8 +47,8 @@ _STORAGE: Final = _words("""
     cat stack clone contiguous copy_ cpu cuda detach device dim double element_size empty empty_like expand
     fill flatten flip float from_numpy frombuffer full full_like gather index_select int is_contiguous
     is_floating_point is_shared item layout long masked_select movedim narrow new_empty new_full new_ones
-    new_tensor new_zeros numel numpy nbytes ones ones_like pad permute pin_memory reshape select size split squeeze
-    stride swapaxes t take to tolist transpose type unbind unflatten unsqueeze view view_as zero zeros
+    new_tensor new_zeros numel numpy nbytes ones ones_like pad permute pin_memory reshape select size split
+    squeeze stride swapaxes t take to tolist transpose type unbind unflatten unsqueeze view view_as zero zeros
     zeros_like as_tensor asarray arange tensor tile repeat repeat_interleave chunk tensor_split
     bool values indices index name
     """)

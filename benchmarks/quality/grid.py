@@ -23,19 +23,23 @@ OTHER: Final[dict[str, list[dict[str, object]]]] = {
     "star": [{"eta": e} for e in ("20", "60")],
 }
 
-PAIRS: Final = ("nuslerp", "passthrough", "layer_plan")
-"""For two contributions, or one: not compared on six."""
+PAIRS: Final = ("nuslerp", "passthrough", "layer_plan", "wsa_posthoc")
+"""For two contributions, or one; and a second name: not compared."""
+
+LAST: Final = ("arcee_fusion", "iso_c", "iso_cts", "star", "svd_knot_tying", "dual_projection", "tsv_merge")
+"""Slow: compared after all others."""
 
 NEEDS: Final = ("role", "evidence", "coefficients")
 
 
 def compared() -> list[str]:
-    """Return the names of all strategies of class P that merge any number of contributions without roles."""
-    return [
+    """Return the strategies of class P that merge any number without roles, slow ones last."""
+    names = [
         name
         for name, _ in strategies()
         if name not in PAIRS and not any(word.startswith(NEEDS) for word in find(name).declared.words())
     ]
+    return sorted(names, key=lambda name: (name in LAST, name))
 
 
 def settings(name: str) -> list[dict[str, object]]:

@@ -69,14 +69,14 @@ def decode(raw: Readable, dtype: DType) -> Tensor:
     _require_floating(dtype)
     if len(raw) % dtype.itemsize:
         raise ParameterError(f"{len(raw)} bytes are no whole number of {dtype.code} elements")
-    if dtype in EIGHTHS:
+    if dtype.itemsize >= 4:
+        with np.errstate(invalid="ignore"):  # NaN is for `non_finite` to find, not for a warning to tell
+            return torch.from_numpy(np.frombuffer(raw, f"<f{dtype.itemsize}").astype(np.float64))
+    if dtype.itemsize == 1:
         return EIGHTHS[dtype].decode(np.frombuffer(raw, np.uint8))
-    if dtype.itemsize == 2:
-        stored = torch.from_numpy(np.frombuffer(raw, "<i2").astype("i2")).view(_TORCH[dtype])
-        # From float16 to float64 in one step torch goes element by element; float32 holds all of either.
-        return stored.double() if dtype is DType.BF16 else stored.float().double()
-    with np.errstate(invalid="ignore"):  # NaN is for `non_finite` to find, not for a warning to tell
-        return torch.from_numpy(np.frombuffer(raw, f"<f{dtype.itemsize}").astype("f8"))
+    stored = torch.from_numpy(np.frombuffer(raw, "<i2").astype(np.int16)).view(_TORCH[dtype])
+    # From float16 to float64 in one step torch goes element by element; float32 holds all of either.
+    return stored.double() if dtype is DType.BF16 else stored.float().double()
 
 
 def encode(values: Tensor, dtype: DType) -> bytes:
@@ -88,14 +88,14 @@ def encode(values: Tensor, dtype: DType) -> bytes:
     """
     _require_floating(dtype)
     values = values.cpu()
-    if dtype in EIGHTHS:
+    if dtype.itemsize == 1:
         stored = EIGHTHS[dtype].encode(values)
     elif dtype.itemsize == 2:
         stored = _single(values, dtype).to(_TORCH[dtype]).view(torch.int16)
     else:
         stored = values.to(_TORCH[dtype])
     array = stored.numpy()
-    raw = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    raw = array.astype(f"<{array.dtype.kind}{array.itemsize}", copy=False).tobytes()
     bad = non_finite(raw, dtype)
     if bad is not None:
         raise NonFiniteError(f"element {bad} is {values[bad].item()!r}, which no finite {dtype.code} is near")

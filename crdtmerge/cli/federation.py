@@ -68,7 +68,7 @@ def init(
         f"federation {data['federation']}",
         f"this node  {data['node']}",
         f"base       {data['base']} ({data['tensors']} tensors)",
-        "next: crdtmerge serve --listen HOST:PORT, then crdtmerge invite --address HOST:PORT",
+        "next: crdtmerge serve --listen HOST:PORT, where others reach this machine; then crdtmerge invite",
     )
 
 
@@ -124,7 +124,7 @@ def join(home: Path, json_: bool, ticket: str, proxy: str | None) -> None:
         data,
         f"joined federation {data['federation']}",
         f"this node         {data['node']}",
-        "next: crdtmerge serve --listen HOST:PORT",
+        "next: crdtmerge serve --listen HOST:PORT, where others reach this machine",
     )
 
 
@@ -140,7 +140,9 @@ def ban(home: Path, json_: bool, node: str, keep: tuple[str, ...]) -> None:
     from .screen import choose
 
     with homes.ledger(home) as ledger:
-        target = NodeId(choose(node, [Digest(member) for member in ledger.authority.members()], "member"))
+        target = NodeId(
+            choose(node, [Digest(member) for member in ledger.authority.members()], "member", "peers")
+        )
         operation = ledger.ban(target, keep=[from_hex(kept) for kept in keep])
         data = {"banned": target.hex(), "operation": operation.id.hex(), "root": ledger.root.hex()}
     show(json_, data, f"banned {target.hex()}", f"visible root {data['root']}")

@@ -129,7 +129,7 @@ def describe(operation: Operation) -> str:
     """Say in a few words what an operation does."""
     body = operation.body
     if isinstance(body, Genesis):
-        return f"{len(body.founders)} founders, {body.recipe.strategy}"
+        return f"founded by {len(body.founders)}, {body.recipe.strategy}"
     if isinstance(body, Admit):
         return f"{short(body.key)} as {body.role.value}"
     if isinstance(body, (Ban, Unban)):
@@ -186,42 +186,55 @@ def _time(ms: int) -> str:
 
 
 @click.command()
+@click.argument("name", required=False)
 @as_json
-def strategies(json_: bool) -> None:
-    """List the installed strategies with their parameters and sources."""
+def strategies(json_: bool, name: str | None) -> None:
+    """List the installed strategies, or show what one needs, takes and comes from.
+
+    Class P computes from the weights alone, E from weights and evidence, S with published coefficients.
+    """
+    from crdtmerge.strategy import find
     from crdtmerge.strategy import strategies as installed
 
-    found = installed().values()
-    data = {
-        "strategies": [
-            {
-                "name": s.name,
-                "version": s.version,
-                "summary": s.summary,
-                "source": s.source,
-                "class": s.declared.kind,
-                "needs": list(s.declared.words()),
-                "needs_base": s.declared.base,
-                "scope": s.declared.scope,
-                "draws": s.declared.draws,
-                "parameters": [
-                    {"name": p.name, "default": p.default_text, "doc": p.doc} for p in s.parameters
-                ],
-            }
-            for s in found
-        ]
-    }
-    rows = (
-        (
-            f"{s.name} {s.version}",
-            s.declared.kind,
-            ", ".join(s.declared.words()),
-            ", ".join(f"{p.name}={p.default_text}" for p in s.parameters),
-            s.summary,
-        )
+    found = list(installed().values()) if name is None else [find(name)]
+    data = [
+        {
+            "name": s.name,
+            "version": s.version,
+            "summary": s.summary,
+            "source": s.source,
+            "class": s.declared.kind,
+            "needs": list(s.declared.words()),
+            "needs_base": s.declared.base,
+            "scope": s.declared.scope,
+            "draws": s.declared.draws,
+            "parameters": [{"name": p.name, "default": p.default_text, "doc": p.doc} for p in s.parameters],
+        }
         for s in found
+    ]
+    if name is None:
+        shown = table(
+            "strategy", "class", "what it does", rows=((s.name, s.declared.kind, s.summary) for s in found)
+        )
+        show(
+            json_,
+            {"strategies": data},
+            shown,
+            "",
+            "`crdtmerge strategies NAME` shows one: needs, parameters, source",
+        )
+        return
+    (one,) = found
+    takes = ((p.name, p.default_text, p.doc) for p in one.parameters)
+    show(
+        json_,
+        {"strategies": data},
+        f"{one.name} version {one.version}, class {one.declared.kind}",
+        one.summary,
+        f"needs  {', '.join(one.declared.words()) or 'nothing but contributions'}",
+        f"source {one.source}",
+        *([table("parameter", "default", "meaning", rows=takes)] if one.parameters else []),
     )
-    show(json_, data, table("strategy", "class", "needs", "parameters", "what it does", rows=rows))
 
 
 @click.command()

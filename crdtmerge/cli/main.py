@@ -36,17 +36,19 @@ EXIT_CODES: Final = {
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="crdtmerge")
 def commands() -> None:
-    r"""Pool fine-tunes of one base model, peer to peer; every replica merges the same bytes.
+    """Pool fine-tunes of one base model, peer to peer; every replica merges the same bytes.
 
     \b
     Start a federation:  crdtmerge init --base base.safetensors
-                         crdtmerge serve --listen 0.0.0.0:7707
-                         crdtmerge invite --address HOST:7707
+                         crdtmerge serve --listen HOST:7707
+                         crdtmerge invite
     Join one:            crdtmerge join TICKET
+                         crdtmerge serve --listen HOST:7707
     Take part:           crdtmerge contribute tuned.safetensors --label mine
                          crdtmerge merge
     See it happen:       crdtmerge demo
-    """
+                         crdtmerge simulate partition
+    """  # noqa: D301 - click leaves what follows \b as it is laid out
 
 
 for _command in (

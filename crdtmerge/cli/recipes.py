@@ -120,12 +120,13 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         ]
     chosen = recipe.selection
     if chosen != Selection():
-        described["selection"] = {
+        fields = {
             "labels": list(chosen.labels),
             "authors": [author.hex() for author in chosen.authors],
             "metric": chosen.metric,
             "at_least": chosen.at_least,
         }
+        described["selection"] = {name: value for name, value in fields.items() if value}
     if recipe.weighting.value != "uniform":
         described["weighting"] = recipe.weighting.value
     if recipe.weights:

@@ -12,8 +12,15 @@ from .screen import as_json, common
 
 
 @click.command()
-@click.option("--listen", metavar="HOST:PORT", help="Where the socket is; port 0 lets the system choose.")
-@click.option("--advertise", multiple=True, metavar="HOST:PORT", help="What other nodes are told.")
+@click.option(
+    "--listen", metavar="HOST:PORT", help="Where the socket is, port 0 for any [default: 127.0.0.1:7707]."
+)
+@click.option(
+    "--advertise",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="What other nodes are told [default: as --listen].",
+)
 @click.option("--proxy", metavar="URL", help="HTTP CONNECT proxy for outgoing connections.")
 @click.option("--period", type=float, metavar="SECONDS", help="Between two rounds of anti-entropy.")
 @common
@@ -25,7 +32,12 @@ def serve(
     proxy: str | None,
     period: float | None,
 ) -> None:
-    """Run the node: exchange operations and models with the federation until interrupted."""
+    """Run the node: exchange operations and models with the federation until interrupted.
+
+    Others fetch from this node what is contributed here, so they have to reach it: let it listen on an
+    address of this machine that they can dial, or say with --advertise which one leads to it. All of this can
+    stand in config.toml in the home.
+    """
     from crdtmerge.node.config import load
     from crdtmerge.node.serve import Serving, run
 

@@ -109,8 +109,14 @@ def short(digest: bytes) -> str:
     return digest.hex()[:12]
 
 
-def choose(prefix: str, known: Iterable[Digest], what: str) -> Digest:
+def choose(prefix: str, known: Iterable[Digest], what: str, listed_by: str = "status") -> Digest:
     """Return the one of ``known`` whose hexadecimal form starts with ``prefix``.
+
+    Args:
+        prefix: the first digits, or all.
+        known: what can be meant.
+        what: they are, for the message.
+        listed_by: the command that shows them.
 
     Raises:
         UsageError: if none does, or several do.
@@ -119,7 +125,7 @@ def choose(prefix: str, known: Iterable[Digest], what: str) -> Digest:
     found = [digest for digest in known if digest.hex().startswith(wanted)] if wanted else []
     if len(found) != 1:
         which = "no" if not found else f"{len(found)}"
-        raise UsageError(f"{which} {what} starts with {prefix!r}; `crdtmerge status` lists them")
+        raise UsageError(f"{which} {what} starts with {prefix!r}; `crdtmerge {listed_by}` lists them")
     return found[0]
 
 

@@ -6,7 +6,7 @@
 
 Every node gets a door of its own, an HTTP CONNECT proxy on a port that the operating system chooses, so
 a connection is known by who dials and whom. What passes is TLS from end to end: the proxy can lose,
-delay and slow down bytes, but neither read nor change them, exactly like a network.
+delay, slow down and damage bytes, but neither read them nor change them unnoticed, exactly like a network.
 
 A fault belongs to a link, which is directed from the dialling node to the dialled one; cutting two nodes
 apart takes both directions. The proxy lives on a thread of its own; its methods may be called from any.
@@ -63,11 +63,13 @@ class Fault:
         cut: whether anything passes.
         delay_s: added to the time that every byte takes, in each direction.
         bytes_per_s: shared by all connections of the link, in each direction; None is unlimited.
+        damage_every: of so many bytes in each direction, the last one arrives changed; None is never.
     """
 
     cut: Cut = Cut.NOT
     delay_s: float = 0.0
     bytes_per_s: float | None = None
+    damage_every: int | None = None
 
 
 @dataclass(slots=True)
@@ -78,12 +80,14 @@ class Traffic:
         connects: requests to connect, refused ones included.
         refused: requests that the proxy refused.
         sent, received: bytes from the dialling node to the dialled one, and back.
+        damaged: those of them that the proxy changed.
     """
 
     connects: int = 0
     refused: int = 0
     sent: int = 0
     received: int = 0
+    damaged: int = 0
 
 
 class _Link:
@@ -148,12 +152,24 @@ class _Link:
                 await self.passable.wait()
                 if not chunk:
                     return writer.write_eof()
-                setattr(self.traffic, direction, getattr(self.traffic, direction) + len(chunk))
-                writer.write(chunk)
+                writer.write(self._passing(direction, chunk))
                 await writer.drain()
 
         group.create_task(receive())
         group.create_task(deliver())
+
+    def _passing(self, direction: Direction, chunk: bytes) -> bytes:
+        """Count what passes and return what arrives of it."""
+        passed = getattr(self.traffic, direction)
+        setattr(self.traffic, direction, passed + len(chunk))
+        every = self.fault.damage_every
+        if every is None:
+            return chunk
+        arriving = bytearray(chunk)
+        for place in range(every - 1 - passed % every, len(chunk), every):
+            arriving[place] = (arriving[place] + 1) % 256
+            self.traffic.damaged += 1
+        return bytes(arriving)
 
     def _arrival(self, direction: Direction, size: int) -> float:
         """Return when bytes sent now arrive: after all before them, as fast as the rate allows."""
@@ -202,13 +218,13 @@ class FaultProxy:
     def partition(self, *groups: Collection[str], cut: Cut = Cut.REFUSE) -> None:
         """Cut every link between nodes of different groups; a node in no group keeps its links.
 
-        Delays and rates stay as they are.
+        Delays, rates and damage stay as they are.
         """
         pairs = {(a, b) for one, other in permutations(groups, 2) for a in one for b in other}
         self._run(self._change(pairs, lambda fault: replace(fault, cut=cut)))
 
     def heal(self) -> None:
-        """Undo every cut; delays and rates stay as they are."""
+        """Undo every cut; delays, rates and damage stay as they are."""
         self._run(self._change(set(self._links), lambda fault: replace(fault, cut=Cut.NOT)))
 
     def traffic(self, source: str, target: str) -> Traffic:

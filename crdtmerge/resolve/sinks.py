@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 
 from crdtmerge import digest as digests
@@ -47,9 +46,7 @@ class MemorySink:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = {name: (dtype, shape) for name, dtype, shape in layout}
-        sizes = {name: element_count(shape) * dtype.itemsize for name, dtype, shape in layout}
-        # Not a bytearray: numpy has the kernel clear large arrays in large pages, when first written.
-        self._data = {name: np.zeros(size, np.uint8).data for name, size in sizes.items()}
+        self._data = {name: bytearray(element_count(shape) * dtype.itemsize) for name, dtype, shape in layout}
 
     def write(self, name: str, begin: int, raw: bytes) -> None:
         """Take the bytes of one tensor from ``begin`` on."""

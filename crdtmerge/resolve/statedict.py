@@ -51,13 +51,13 @@ def to_raw(state: Mapping[str, torch.Tensor]) -> dict[str, Raw]:
     return raw
 
 
-def from_raw(dtype: DType, shape: tuple[int, ...], data: bytes | memoryview) -> torch.Tensor:
-    """Return a tensor with this content; a ``memoryview``, which must be writable, is used in place.
+def from_raw(dtype: DType, shape: tuple[int, ...], data: bytes | bytearray) -> torch.Tensor:
+    """Return a tensor with this content; a ``bytearray`` is used in place.
 
     Raises:
         MalformedError: if the size does not fit.
     """
-    own = data if isinstance(data, memoryview) else bytearray(data)
+    own = data if isinstance(data, bytearray) else bytearray(data)
     flat = torch.frombuffer(own, dtype=_TORCH[dtype]) if own else torch.empty(0, dtype=_TORCH[dtype])
     if flat.numel() != torch.Size(shape).numel():
         raise MalformedError(f"{len(own)} bytes for a tensor of shape {list(shape)}")

@@ -10,12 +10,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from functools import partial
+from typing import TypeVar
 
 from crdtmerge.digest import DIGEST_BYTES, Digest, Readable
 from crdtmerge.errors import MalformedError, ParameterError
 from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.manifest import Tensor
+
+_Wanted = TypeVar("_Wanted")
 
 
 class Reader:
@@ -41,7 +43,8 @@ class Reader:
         self.budget_bytes = budget_bytes
         self.blocks_read = 0
         self._lock = threading.Lock()
-        self._cache: OrderedDict[Hashable, Future[bytes]] = OrderedDict()  # the least recently used first
+        # The least recently used first; a future stands for what a thread is fetching.
+        self._cache: OrderedDict[Hashable, bytes | Future[bytes]] = OrderedDict()
         self._cached_bytes = 0
 
     def read(self, tensor: Tensor, begin: int, end: int) -> bytes:
@@ -73,7 +76,7 @@ class Reader:
         for index in range(first, stop):
             start = index * BLOCK_BYTES
             name = Digest(names[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES])
-            block = self._cached(name, partial(self._fetch, name))
+            block = self._cached(name, self._fetch, name)
             if len(block) != min(BLOCK_BYTES, total - start):
                 raise MalformedError(
                     f"block {index} of {tensor.name} has {len(block)} bytes, its tensor {total}"
@@ -89,35 +92,40 @@ class Reader:
     def _block_names(self, tensor: Tensor) -> bytes:
         # dtype and shape belong to the key: a list that fits one tensor is no list of another's.
         key = (tensor.root, tensor.dtype, tensor.shape)
-        return self._cached(key, partial(self._get_block_list, tensor))
+        return self._cached(key, self._get_block_list, tensor)
 
     def _fetch(self, name: Digest) -> bytes:
         with self._lock:
             self.blocks_read += 1
         return self._get_block(name)
 
-    def _cached(self, key: Hashable, fetch: Callable[[], bytes]) -> bytes:
+    def _cached(self, key: Hashable, fetch: Callable[[_Wanted], bytes], wanted: _Wanted) -> bytes:
         with self._lock:
-            future = self._cache.get(key)
-            if future:
-                self._cache.move_to_end(key)
+            found = self._cache.get(key)
+            if found is None:
+                mine: Future[bytes] = Future()
+                self._cache[key] = mine
             else:
-                mine = self._cache[key] = Future()
-        if future:
-            return future.result()
+                self._cache.move_to_end(key)
+        if found is not None:
+            return found if isinstance(found, bytes) else found.result()
         try:
-            data = fetch()
+            data = fetch(wanted)
         except BaseException as error:
             with self._lock:
                 del self._cache[key]
             mine.set_exception(error)
             raise
+        mine.set_result(data)
         with self._lock:
-            mine.set_result(data)
+            self._cache[key] = data
             self._cached_bytes += len(data)
             while self._cached_bytes > self.budget_bytes:
-                oldest = next(name for name, future in self._cache.items() if future.done())
-                self._cached_bytes -= len(self._cache.pop(oldest).result())
+                oldest, dropped = next(
+                    (name, kept) for name, kept in self._cache.items() if isinstance(kept, bytes)
+                )
+                self._cached_bytes -= len(dropped)
+                del self._cache[oldest]
         return data
 
 

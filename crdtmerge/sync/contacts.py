@@ -101,7 +101,7 @@ class Contacts:
         Pauses spare the network while there are others to talk to; who has nobody else tries anybody.
         """
         resting = self._resting(now_ms)
-        known = self._known() - resting
+        known = self._known()
         due = sorted(node for node, retry in self._retry_ms.items() if retry <= now_ms and node in known)
         seeds = [
             node for node in self._seeds if node not in resting and self._retry_ms.get(node, 0) <= now_ms

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Final
 
 from crdtmerge.arith import LaneSum, Tensor, maximum, nearest, positive_zero, sign, weighted_sum
@@ -47,6 +47,11 @@ def proportions(weights: Sequence[Fraction]) -> tuple[Fraction, ...]:
     Equal weights become 1 whatever they were, so a contribution alone is merged to itself to the bit; and
     sums of weights are exact, so that weights which cancel do so to exactly 0.
     """
+    return _proportions(tuple(weights))
+
+
+@lru_cache(maxsize=64)
+def _proportions(weights: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
     denominator = math.lcm(*(w.denominator for w in weights))
     whole = [int(w * denominator) for w in weights]
     divisor = math.gcd(*whole) or 1

@@ -200,9 +200,18 @@ def _ranks(x: Tensor, coarse: Tensor, shift: int) -> Iterator[tuple[str, Operati
     yield "median", lambda: arith.median(x)
     yield "k-th magnitude", lambda: arith.kth_magnitude(x, 700)
     yield "rank", lambda: _rank(x, shift)
+    streams = [coarse[i * 3000 : i * 3000 + 2999] for i in range(5)]
+    yield "ascending across streams", lambda: arith.ascending(streams)
+    yield "ranks across streams", lambda: arith.ranks(streams)
     for name, values in (("distinct", x), ("ties", coarse)):
+        yield f"kept of {name}", partial(_kept, values, shift)
         yield f"top of {name}", partial(_top, values, shift)
         yield f"mask of {name}", partial(_mask, values, shift)
+
+
+def _kept(x: Tensor, shift: int) -> Tensor:
+    cut = _cut(x, shift)
+    return torch.cat([cut.keep(x[t], t.start) for t in tiles(shift)])
 
 
 def _rank(x: Tensor, shift: int) -> float:

@@ -12,7 +12,7 @@ from arith import every_linear_operation, every_operation
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ARITHMETIC: Final = {"add", "sub", "mul", "div", "neg", "abs", "sign", "round", "trunc"}
-COMPARISONS: Final = {"ge", "gt", "le", "lt", "maximum", "minimum", "clamp", "amax", "amin"}
+COMPARISONS: Final = {"ge", "gt", "le", "lt", "maximum", "minimum", "clamp", "amax", "amin", "hardshrink"}
 SELECTIONS: Final = {
     "where",
     "index",
@@ -22,12 +22,14 @@ SELECTIONS: Final = {
     "permute",
     "unsqueeze",
     "clone",
+    "sort",  # values, and the order of a stable sort
+    "scatter",  # to places that are all different
 }
 FLOATING: Final = ARITHMETIC | COMPARISONS | SELECTIONS
 BITS: Final = {"bitwise_and", "bitwise_or", "__lshift", "__rshift"}
-INTEGER: Final = BITS | {"add", "sub", "sum", "lt", "where", "nonzero"}
-MADE: Final = {"empty", "empty_like", "zeros", "ones_like", "scalar_tensor", "lift_fresh"}
-STORAGE: Final = MADE | {"view", "slice", "select", "detach", "cat", "copy"}
+INTEGER: Final = BITS | {"add", "sub", "rsub", "sum", "lt", "where", "nonzero"}
+MADE: Final = {"empty", "empty_like", "zeros", "ones_like", "scalar_tensor", "lift_fresh", "arange"}
+STORAGE: Final = MADE | {"view", "slice", "select", "detach", "cat", "copy", "expand"}
 CASTS: Final = {"_to_copy", "_local_scalar_dense"}
 
 FLOATING_OF_MATRICES: Final = ARITHMETIC | COMPARISONS | {"eq", "ne", "frexp", "reciprocal", "rsub"}

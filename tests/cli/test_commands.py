@@ -236,6 +236,22 @@ def test_strategies_are_listed_with_parameters_and_sources(run: Run) -> None:
     assert {"name", "default", "doc"} <= listed["ties"]["parameters"][0].keys()
 
 
+def test_one_strategy_is_shown_with_its_parameters_and_a_wrong_name_with_the_nearest(run: Run) -> None:
+    code, out, _ = run("strategies", "ties")
+    assert code == 0
+    assert "merge_func" in out
+    assert "arXiv:2306.01708" in out
+    code, _, err = run("strategies", "tiess")
+    assert code == 2
+    assert "is it ties" in err
+
+
+def test_the_help_begins_with_commands_that_can_be_copied_line_by_line(run: Run) -> None:
+    first_lines = [line.strip() for line in run("--help")[1].splitlines()]
+    assert "crdtmerge invite" in first_lines
+    assert "crdtmerge merge" in first_lines
+
+
 def test_every_command_has_help_that_fits_a_screen(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0

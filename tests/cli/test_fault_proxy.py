@@ -156,6 +156,17 @@ def test_a_throttled_link_keeps_its_rate_over_all_its_connections(proxy: FaultPr
         assert time.monotonic() - begun >= 0.25
 
 
+def test_a_damaging_link_changes_one_of_so_many_bytes_and_counts_them(
+    proxy: FaultProxy, address: str
+) -> None:
+    proxy.set("a", "b", Fault(damage_every=1000))
+    with connect(proxy, "a", address) as connection:
+        wanted = bytearray(2500)
+        wanted[999] = wanted[1999] = 2  # one more on the way there, and one on the way back
+        assert echoed(connection, bytes(2500)) == wanted
+    assert proxy.traffic("a", "b").damaged == 4
+
+
 def test_who_does_not_speak_connect_is_reset(proxy: FaultProxy, address: str) -> None:
     door = urlsplit(proxy.door("a"))
     for request in (b"\x16\x03\x01\r\n\r\n", b"CONNECT nowhere HTTP/1.1\r\n\r\n"):

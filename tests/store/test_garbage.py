@@ -141,6 +141,21 @@ def test_a_users_file_is_never_touched(store: Store, tmp_path: Path) -> None:
     assert not store.blocks.has(found.references[0]), "it is offered no more"
 
 
+def test_a_block_in_a_users_file_is_still_offered_for_what_is_needed(store: Store, tmp_path: Path) -> None:
+    import numpy as np
+
+    frozen = np.zeros(9, dtype=np.uint8)
+    manifests = []
+    for number in (1, 2):
+        path = tmp_path / f"{number}.safetensors"
+        save_file({"frozen": frozen, "w": np.full(9, number, dtype=np.uint8)}, path)
+        manifests.append(ingest_file(store, path, kind=Kind.FULL, reference=True))
+    kept, gone = manifests
+    found = store.garbage.collect({kept.digest}, now_ms=0, purge={gone.digest})
+    assert len(found.references) == 1
+    assert whole(store, kept)
+
+
 def test_evidence_stays_as_long_as_its_contribution(store: Store) -> None:
     content = {"w": (DType.U8, (1,), b"w")}
     evidence = {"fisher": (DType.U8, (1,), b"f")}

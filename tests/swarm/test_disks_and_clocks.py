@@ -86,7 +86,7 @@ def test_content_waits_for_room_while_operations_stop_a_node_that_begins_again()
     swarm.run(60_000)
     assert add.id not in host.disk.operations
     host.disk.full = False
-    assert swarm.run_until(swarm.complete, within_ms=600_000) is not None
+    assert swarm.run_until(lambda: host.peer is not None and swarm.complete(), within_ms=600_000) is not None
     assert add.id in host.disk.operations
 
 
