@@ -30,6 +30,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from crdtmerge.digest import Digest
 from crdtmerge.dtypes import DType
@@ -76,7 +77,7 @@ class Carried:
             self.bytes += len(reply)
             return reply
 
-        Client._call = counted  # type: ignore[method-assign]
+        Client._call = counted  # type: ignore[method-assign, assignment]
 
 
 @dataclass
@@ -132,7 +133,8 @@ async def serving(home: Path, config: Config) -> AsyncIterator[None]:
     """Serve a home for the body."""
     ready: asyncio.Future[Serving] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(home, config, ready.set_result))
-    await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+    either: set[asyncio.Future[Any]] = {task, ready}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         task.result()
     try:

@@ -21,19 +21,9 @@ from crdtmerge.simulations.clock import Alarm, Clock, LocalClock
 from crdtmerge.simulations.disk import Disk
 from crdtmerge.simulations.network import Answer, Network
 from crdtmerge.simulations.watch import Watch
+from crdtmerge.sync import events
 from crdtmerge.sync.chance import Chance
-from crdtmerge.sync.events import (
-    AdmissionWanted,
-    Call,
-    Diverged,
-    Failure,
-    Misbehaved,
-    Output,
-    Ready,
-    StoreBlock,
-    StoreManifest,
-    StoreTensor,
-)
+from crdtmerge.sync.events import Call, Failure, Output, StoreBlock, StoreManifest, StoreTensor
 from crdtmerge.sync.messages import Reply, Request
 from crdtmerge.sync.peer import Peer
 
@@ -248,14 +238,14 @@ class Driver:
         match output:
             case StoreManifest() | StoreTensor() | StoreBlock():
                 return self._keep(output)
-            case AdmissionWanted(node, role, invite):
+            case events.AdmissionWanted(node, role, invite):
                 return self.admit(node, role, invite)
-            case Ready(contribution):
+            case events.Ready(contribution):
                 self.disk.blocks.flush()
                 self.ready.add(contribution)
-            case Misbehaved(node, _):
+            case events.Misbehaved(node, _):
                 self.accused.append(node)
-            case Diverged(_, theirs):
+            case events.Diverged(_, theirs):
                 self.diverged.append(theirs.node)
             case _:
                 self.disk.store(output)

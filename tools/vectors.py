@@ -3,7 +3,8 @@
     python tools/vectors.py --check                 compares with tests/vectors/arith.json; 1 if any differs
     python tools/vectors.py --check --device cuda   the same with the numbers on a GPU, where there is one
     python tools/vectors.py --check --only ties     operations whose names contain this
-    python tools/vectors.py --write                 makes the file again: new operations, or a new version
+    python tools/vectors.py --write                 makes the file again: new operations, or a new version;
+                                                    with --only those alone
     python tools/vectors.py                         prints the digests as JSON, those of torch's own too
 
 ``--shift N`` changes what must not show: alignment, tiles, memory budget, threads, order of arrival.
@@ -145,7 +146,8 @@ def main() -> int:
     naive = not (options.check or options.write)
     found, absent = digests(options.shift, options.device, options.only, naive=naive)
     if options.write:
-        VECTORS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        kept = json.loads(VECTORS.read_text()) if options.only else {}
+        VECTORS.write_text(json.dumps(kept | found, indent=1, sort_keys=True) + "\n")
     elif options.check:
         return compare(found, absent, options.only)
     else:

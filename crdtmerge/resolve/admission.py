@@ -54,9 +54,11 @@ def check_schema(manifest: Manifest, reference: Manifest, *, any_float: bool = T
     if faults:
         shown = "; ".join(text for _, text in faults[:_NAMED])
         more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        way_out = "Contribute a fine-tune of exactly this federation's base."
+        if not any(_faults(manifest, reference, any_float=True)):
+            way_out = "Save it in the base's dtypes, or accept it as it is with --any-float (any_float=True)."
         raise ShapeMismatchError(
-            f"{len(faults)} tensors do not fit the base: {shown}{more}. "
-            "Contribute a fine-tune of exactly this federation's base.",
+            f"{len(faults)} tensors do not fit the base: {shown}{more}. {way_out}",
             [name for name, _ in faults],
         )
     check_form(manifest, reference.by_name)

@@ -63,8 +63,8 @@ def take_coefficients(store: Store, payload: Payload, members: Sequence[Digest])
         rowed = _rowed(payload, name)
         if rowed and (array.dim() == 0 or len(array) != len(members)):
             raise ParameterError(
-                f"array {name} has shape {list(array.shape)}, wanted a row for each of {len(members)} "
-                "contributions: those that the file's metadata names, or else all that would be merged now"
+                f"array {name} has shape {list(array.shape)}, wanted one row each for {len(members)} "
+                "contributions: those that were named, or else all that would be merged now"
             )
         arrays[name] = array[order] if rowed else array
     if APPLIES_TO in arrays:

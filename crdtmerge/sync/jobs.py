@@ -62,6 +62,11 @@ class Jobs:
         return sum(map(len, self._active.values())) + len(self._waiting)
 
     @property
+    def queued(self) -> bool:
+        """Whether contributions wait for their turn."""
+        return bool(self._waiting)
+
+    @property
     def walked(self) -> bool:
         """Whether all that is missing is wanted now."""
         return not self._waiting and all(job.walked for job in self._active.values())

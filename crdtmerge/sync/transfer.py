@@ -137,7 +137,7 @@ class Transfer:
             self._look(now_ms)
         rests = {s.node: until for s in self._sources.all if (until := self._rests_until(s.node)) > now_ms}
         self._resting = set(rests)
-        turn_ms = self._look_ms if self._jobs.walked else min(self._look_ms, now_ms + STALLED_MS)
+        turn_ms = min(self._look_ms, now_ms + STALLED_MS) if self._jobs.queued else self._look_ms
         self.due_ms = now_ms if more else min([turn_ms, *rests.values()])
         wanted = self._jobs.wanted
         metas = [piece for piece in wanted if not piece.is_block]

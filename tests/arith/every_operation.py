@@ -201,8 +201,8 @@ def _ranks(x: Tensor, coarse: Tensor, shift: int) -> Iterator[tuple[str, Operati
     yield "k-th magnitude", lambda: arith.kth_magnitude(x, 700)
     yield "rank", lambda: _rank(x, shift)
     streams = [coarse[i * 3000 : i * 3000 + 2999] for i in range(5)]
-    yield "ascending across streams", lambda: arith.ascending(streams)
-    yield "ranks across streams", lambda: arith.ranks(streams)
+    yield "ascending across streams", lambda: torch.stack(arith.ascending(streams))
+    yield "ranks across streams", lambda: torch.stack(arith.ranks(streams))
     for name, values in (("distinct", x), ("ties", coarse)):
         yield f"kept of {name}", partial(_kept, values, shift)
         yield f"top of {name}", partial(_top, values, shift)

@@ -29,7 +29,7 @@ FLOATING: Final = ARITHMETIC | COMPARISONS | SELECTIONS
 BITS: Final = {"bitwise_and", "bitwise_or", "__lshift", "__rshift"}
 INTEGER: Final = BITS | {"add", "sub", "rsub", "sum", "lt", "where", "nonzero"}
 MADE: Final = {"empty", "empty_like", "zeros", "ones_like", "scalar_tensor", "lift_fresh", "arange"}
-STORAGE: Final = MADE | {"view", "slice", "select", "detach", "cat", "copy", "expand"}
+STORAGE: Final = MADE | {"view", "slice", "select", "detach", "cat", "copy", "expand", "stack", "unbind"}
 CASTS: Final = {"_to_copy", "_local_scalar_dense"}
 
 FLOATING_OF_MATRICES: Final = ARITHMETIC | COMPARISONS | {"eq", "ne", "frexp", "reciprocal", "rsub"}

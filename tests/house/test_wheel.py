@@ -36,7 +36,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def test_a_wheel_holds_every_file_of_every_package_and_no_other(names: set[str]) -> None:
     wanted = {
-        Path(*package.split("."), file.name).as_posix(): file
+        Path(*package.split("."), file.relative_to(folder)).as_posix(): file
         for package, folder in packages().items()
         for file in _own_files(folder)
     }

@@ -159,7 +159,7 @@ def test_whoever_publishes_nonsense_is_told_before_anything_is_said() -> None:
     before = len(alice.operations)
     with pytest.raises(NonFiniteError, match="weights"):
         alice.publish(weights(1, float("nan")))
-    with pytest.raises(ParameterError, match=r"for 2 contributions"):
+    with pytest.raises(ParameterError, match=r"shape \[3\], wanted one row each for 2 contributions"):
         alice.publish(weights(1, 1, 1), [a, b])
     with pytest.raises(ParameterError, match="applies no published coefficients"):
         alice.publish(weights(1, 1, strategy="ties"))

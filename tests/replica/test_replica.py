@@ -269,7 +269,10 @@ def test_a_bad_contribution_is_refused_and_leaves_no_trace(spoil, error, message
 
 def test_another_floating_dtype_is_accepted_when_asked_for() -> None:
     alice, _ = pair()
-    alice.contribute({k: v.bfloat16() for k, v in model(1).items()}, any_float=True)
+    tuned = {k: v.bfloat16() for k, v in model(1).items()}
+    with pytest.raises(ShapeMismatchError, match="--any-float"):
+        alice.contribute(tuned)
+    alice.contribute(tuned, any_float=True)
     assert alice.merged()["w"].dtype is torch.float32
 
 

@@ -458,6 +458,27 @@ def test_contributions_that_nobody_has_do_not_keep_others_waiting_for_ever() -> 
     assert home.transfer.missing >= JOBS_MAX
 
 
+def test_what_nobody_has_is_asked_for_ever_more_rarely_until_something_arrives() -> None:
+    lost = digest(Domain.MANIFEST, b"lost")
+    manifest, (disk,) = copies(model(3), 1)
+    home = Home({ANN: disk})
+    home.want(lost)
+
+    def pause() -> int:
+        while home.under_way:
+            home.end(home.under_way[0], messages.GetMetaReply(0))
+        assert home.transfer.due_ms is not None
+        wait_ms = home.transfer.due_ms - home.now_ms
+        home.wait(wait_ms)
+        return wait_ms
+
+    assert [pause() for _ in range(6)] == [LOOK_MS, 2 * LOOK_MS, 4 * LOOK_MS, 8 * LOOK_MS, 60_000, 60_000]
+    home.want(lost, manifest.digest)
+    home.finish(looks=1)
+    assert home.ready == [manifest.digest]
+    assert pause() <= 2 * LOOK_MS
+
+
 def test_tensors_without_a_byte_need_nobody() -> None:
     manifest, (disk,) = copies({"empty": b"", "full": b"x"}, 1)
     home = Home({ANN: disk})
