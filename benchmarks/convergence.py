@@ -76,7 +76,7 @@ def orderings(options: argparse.Namespace) -> tuple[Rows, Plots]:
             {
                 "ordering": seed,
                 "agreed": agreed,
-                "complete": agreed + complete,
+                "complete": round(agreed + complete, 3),
                 "models compared": len(swarm.hosts[:: options.merge_every]),
                 "model": next(iter(results))[1].hex()[:16],
                 "CPU s": round(time.process_time() - started, 1),

@@ -152,7 +152,8 @@ def settle(swarm: Swarm, contributions: int) -> dict[str, object]:
     for number in range(contributions):
         add(chance.choose(swarm.up()), number)
     agreed = took(swarm, swarm.agreed)
-    return {"agreed": agreed, "complete": agreed + took(swarm, swarm.complete), **traffic(swarm)}
+    complete = round(agreed + took(swarm, swarm.complete), 3)
+    return {"agreed": agreed, "complete": complete, **traffic(swarm)}
 
 
 def of_small_models(seed: int, nodes: int, conditions: Conditions | None = None) -> Swarm:

@@ -28,6 +28,19 @@ SHAPES: Final = {"bias": (33,), "half": (9, 31), "matrix": (24, 20), "rows": (10
 """``rows`` takes one tile, two or eight; a method that needs it whole needs 5 MiB for it."""
 BUDGETS: Final = (1 << 30, 1 << 18, 6 << 20)
 SPECIAL: Final[dict[str, dict[str, dict[str, Given]]]] = {
+    "bulyan": {"f": {"f": 0}},
+    "centered_clipping": {"radius": {"radius": "3", "start": "base"}},
+    "layer_plan": {"named": {"source": "3f4b9bd2"}},
+    "krum": {"f": {"f": 0}},
+    "multi_krum": {"one": {"m": 1}},
+    "norm_clipped_mean": {"radius": {"radius": "3"}},
+    "nuslerp": {"by columns": {"vectors": "columns"}},
+    "robust": {
+        "ties": {"inner": "ties", "inner.density": "0.4", "f": 0},
+        "clipped": {"rule": "clip", "radius": "3", "inner": "della"},
+        "bulyan": {"rule": "bulyan", "inner": "star"},
+    },
+    "trimmed_mean": {"b": {"b": 1}},
     "linear": {"of two, t": {"t": "0.3"}},
     "ties": {
         "by tensor": {"scope": "tensor", "zero": "plus"},

@@ -67,6 +67,26 @@ def test_tiles_that_cut_rows_of_a_product_do_not_show(replica: Replica, tmp_path
 
 
 @pytest.mark.parametrize(
+    "strategy", ["star", "svd_knot_tying", "adarank", "dual_projection", "tsv_merge", "iso_c", "iso_cts"]
+)
+def test_adapters_merge_by_their_factors_to_what_their_products_merge_to(
+    strategy: str, tmp_path: Path
+) -> None:
+    recipe = Recipe(strategy)
+    whole = Replica.create(base=BASE, recipe=recipe)
+    by_factors = Replica.create(base=BASE, recipe=recipe)
+    for i, alpha in enumerate((3, 5)):
+        folder = adapter(tmp_path / f"{strategy}-{i}", lora_alpha=alpha)
+        by_factors.contribute(folder)
+        product = (B.double() @ A.double()) * alpha / 2
+        tuned = {"model.q.weight": BASE["model.q.weight"].double() + product}
+        whole.contribute({**BASE, **tuned}, any_float=True)
+    merged, wanted = by_factors.merged(), whole.merged()
+    assert not merged["model.q.weight"].equal(BASE["model.q.weight"])
+    assert torch.allclose(merged["model.q.weight"], wanted["model.q.weight"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"peft_type": "IA3"}, "only 'LORA' is supported"),
