@@ -150,13 +150,14 @@ def test_a_merge_killed_at_any_moment_is_taken_up_and_ends_in_the_same_bytes(tmp
 def test_an_interrupted_merge_leaves_nothing_to_a_merge_by_another_recipe(
     replica: Replica, tmp_path: Path
 ) -> None:
+    left = 3 * 64 * 33
+
     def interrupt(done: int) -> None:
         nonlocal left
         left -= done
         if left < 0:
             raise KeyboardInterrupt
 
-    left = 3 * 64 * 33
     with pytest.raises(KeyboardInterrupt):
         replica.resolve(tmp_path / "out", recipe=Recipe("task_arithmetic", scale=5), progress=interrupt)
     assert any(journal.read_text() for journal in (tmp_path / "out.part").glob("done-*"))
