@@ -103,9 +103,11 @@ class Checker(Watch):
             case StoreManifest(manifest):
                 _same("stored manifest", manifest.digest, digest(Domain.MANIFEST, manifest.encoded))
             case StoreOperations(operations):
+                expelled = {said.body.key for said in operations if isinstance(said.body, Ban)}
                 for operation in operations:
                     self._verify(operation.encoded)
-                    if not host.running.view.authority.retains(operation):
+                    void = not host.running.view.authority.retains(operation)
+                    if void and operation.author not in expelled:  # unless the ban came along with it
                         raise broken("G5", f"{_name(host.id)} keeps an operation that a ban voids")
             case StoreRecord(node, data):
                 if self._record(data).node != node:
