@@ -103,12 +103,14 @@ class Checker(Watch):
             case StoreManifest(manifest):
                 _same("stored manifest", manifest.digest, digest(Domain.MANIFEST, manifest.encoded))
             case StoreOperations(operations):
-                expelled = {said.body.key for said in operations if isinstance(said.body, Ban)}
-                for operation in operations:
+                expelled: set[NodeId] = set()
+                for operation in reversed(operations):
                     self._verify(operation.encoded)
                     void = not host.running.view.authority.retains(operation)
-                    if void and operation.author not in expelled:  # unless the ban came along with it
+                    if void and operation.author not in expelled:  # by a ban that came along, behind it
                         raise broken("G5", f"{_name(host.id)} keeps an operation that a ban voids")
+                    if isinstance(operation.body, Ban):
+                        expelled.add(operation.body.key)
             case StoreRecord(node, data):
                 if self._record(data).node != node:
                     raise broken("G4", "a record was stored as another node's")

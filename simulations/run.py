@@ -201,7 +201,7 @@ class Run:
         self._timeline.append((clock.elapsed_ms, "agreed and complete"))
         check(self.swarm)
         self._look_until(clock.elapsed_ms + AFTERWARDS_MS)
-        self._settle()  # somebody who slept, or was invited, may have had something to say
+        self._settle()  # an enemy may have held an operation back until now: nothing forbids that
         check(self.swarm)
         if self.plan.merge:
             self._merge()
