@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from crdtmerge.errors import MalformedError
@@ -49,6 +50,7 @@ class Address:
         return self.host in {"0.0.0.0", "::"}  # noqa: S104 - a comparison, nothing is bound
 
 
+@lru_cache(maxsize=4096)
 def is_ip(host: str) -> bool:
     """Whether ``host`` is an IP address rather than a name."""
     try:
@@ -58,6 +60,7 @@ def is_ip(host: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=4096)
 def is_local(ip: str) -> bool:
     """Whether the IP address ``ip`` points into this machine, this link or a private network."""
     address = ipaddress.ip_address(ip)

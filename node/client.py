@@ -65,6 +65,7 @@ class Contact:
     """By a person, in a ticket, and not by the node itself: private addresses are meant as they are."""
 
     @staticmethod
+    @lru_cache(maxsize=4096)
     def of(record: NodeRecord) -> Contact:
         """Return the contact that a verified record describes; addresses in no known form are left out."""
         addresses = []

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from crdtmerge.block import Block
 from crdtmerge.digest import Digest
 from crdtmerge.errors import NotYetError, OutOfSpaceError, StoreError
 from crdtmerge.limits import SPARE_BYTES
@@ -34,24 +35,38 @@ class ContentWriter:
     Args:
         store: the home's.
         now_ms: a clock that never goes back.
+
+    Attributes:
+        lists: block lists that wait for `settle`.
     """
 
     def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
         self._store, self._now_ms = store, now_ms
+        self.lists: list[StoreTensor] = []
         self._unflushed_bytes = 0
         self._unflushed_since_ms = 0
         self._measured_ms = 0
 
     def store(self, output: StoreManifest | StoreTensor | StoreBlock) -> bool:
-        """Store content; return whether there was room for it."""
+        """Store content, or let a block list wait for others; return whether there was room for it."""
         try:
             match output:
                 case StoreManifest(manifest):
                     self._store.put_manifest(manifest)
-                case StoreTensor(_, dtype, shape, blocks):
-                    self._store.put_tensor(dtype, shape, blocks)
-                case StoreBlock(_, data):
-                    self._put(data)
+                case StoreTensor():
+                    self.lists.append(output)
+                case StoreBlock(block):
+                    self._put(block)
+        except OutOfSpaceError as error:
+            log.warning("not stored error=%s", error)
+            return False
+        return True
+
+    def settle(self) -> bool:
+        """Store the block lists that wait, with one wait for the disk; return whether there was room."""
+        lists, self.lists = self.lists, []
+        try:
+            self._store.put_tensors((one.dtype, one.shape, one.blocks) for one in lists)
         except OutOfSpaceError as error:
             log.warning("not stored error=%s", error)
             return False
@@ -114,10 +129,10 @@ class ContentWriter:
         """Forget a block that turned out to be damaged."""
         self._store.blocks.discard(digest)
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, block: Block) -> None:
         if not self._unflushed_bytes:
             self._unflushed_since_ms = self._now_ms()
-        self._store.blocks.put(data)
-        self._unflushed_bytes += len(data)
+        self._store.blocks.put(block)
+        self._unflushed_bytes += len(block.data)
         if self._unflushed_bytes >= FLUSH_BYTES:
             self.flush()

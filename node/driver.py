@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -26,7 +27,7 @@ from crdtmerge.node.figures import Figures
 from crdtmerge.node.keeper import Keeper, Turn
 from crdtmerge.node.porter import Porter
 from crdtmerge.sync.events import Call, Failure
-from crdtmerge.sync.messages import Reply, Request
+from crdtmerge.sync.messages import GetMetaReply, Reply, Request
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -75,6 +76,8 @@ class Driver:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._probes = asyncio.Semaphore(PROBES_MAX)
+        self._metas: deque[tuple[int, Reply]] = deque()
+        self._collecting = False
         self._porter = Porter(lambda block: self._in_thread(self._keeper.content.block, block))
         self._closing = False
         self._answered: Contact | None = None
@@ -234,7 +237,21 @@ class Driver:
         round_trip_ms = int(1000 * (self._loop.time() - started_s))
         self._figures.succeeded(call.to, now_ms=self._clock.now_ms(), round_trip_ms=round_trip_ms)
         self._answered = contact
-        await self._carry_out(self._keeper.replied, call.call_id, reply)
+        if not isinstance(reply, GetMetaReply):
+            await self._carry_out(self._keeper.replied, [(call.call_id, reply)])
+            return
+        self._metas.append((call.call_id, reply))
+        if not self._collecting:
+            self._collecting = True
+            await self._carry_out(self._replied)
+
+    def _replied(self) -> Turn:
+        """Take the manifests and block lists that came while the keeper was busy: one write for all."""
+        self._collecting = False  # before the last look: what comes later finds it so, and comes back here
+        replies = []
+        while self._metas:
+            replies.append(self._metas.popleft())
+        return self._keeper.replied(replies)
 
     async def _poll(self) -> None:
         while True:

@@ -6,7 +6,8 @@ A turn is one event with everything that follows from it. Nothing of a turn leav
 it is stored, and no turn begins before the last one ended, so what others hear from us is never more than
 what a restart would find.
 
-One thing is stored later: blocks, whose loss costs a transfer and breaks no promise (`content`).
+One thing is stored later: blocks, whose loss costs a transfer and breaks no promise (`content`). Block lists
+that were answered together make one turn, and are stored together.
 
 Every method must be called from the same thread, except where it says otherwise. A method that raises has
 left the machine ahead of the disk: the only cure is to begin again from what is stored.
@@ -151,9 +152,13 @@ class Keeper:
             return self._turn([], refusal=error)
         return self._turn(outputs, reply=reply)
 
-    def replied(self, call_id: int, reply: Reply) -> Turn:
-        """A call was answered."""
-        return self._turn(self._peer.on_reply(self._now_ms(), call_id, reply))
+    def replied(self, replies: Iterable[tuple[int, Reply]]) -> Turn:
+        """Calls were answered; block lists among the answers become durable together."""
+        calls: list[tuple[Call, Contact | None]] = []
+        for call_id, reply in replies:
+            calls += self._follow(self._peer.on_reply(self._now_ms(), call_id, reply))
+        turn = self._turn(())
+        return replace(turn, calls=(*calls, *turn.calls))
 
     def failed(self, call_id: int, failure: Failure, retry_after_ms: int = 0) -> Turn:
         """A call was not answered; a busy node may have said when to call again."""
@@ -218,16 +223,33 @@ class Keeper:
     def _turn(
         self, outputs: Iterable[Output], *, reply: Reply | None = None, refusal: CrdtMergeError | None = None
     ) -> Turn:
+        calls = self._follow(outputs)
+        while self.content.lists:
+            calls += self._follow(self._settle())
+        self._authority = self._peer.view.authority
+        return Turn(tuple(calls), self._peer.next_tick_ms, reply, refusal)
+
+    def _follow(self, outputs: Iterable[Output]) -> list[tuple[Call, Contact | None]]:
+        """Carry outputs out, but for block lists at their end, which wait; return the calls."""
         calls: list[tuple[Call, Contact | None]] = []
         waiting = deque(outputs)
         while waiting:
             output = waiting.popleft()
             if isinstance(output, Call):
                 calls.append((output, self.contact(output.to)))
+            elif self.content.lists and not isinstance(output, (StoreTensor, StoreBlock)):
+                waiting.appendleft(output)
+                waiting.extendleft(reversed(self._settle()))
             else:
                 waiting.extendleft(reversed(self._carry_out(output)))
-        self._authority = self._peer.view.authority
-        return Turn(tuple(calls), self._peer.next_tick_ms, reply, refusal)
+        return calls
+
+    def _settle(self) -> list[Output]:
+        return [] if self.content.settle() else self._full()
+
+    def _full(self) -> list[Output]:
+        """Something was not stored for want of room: tell the machine; return what follows."""
+        return self._peer.on_space(self._now_ms(), 0) + self._peer.on_stored(self._now_ms(), lost=True)
 
     def _and(self, first: Turn, second: Turn) -> Turn:
         return replace(second, calls=first.calls + second.calls)
@@ -239,8 +261,7 @@ class Keeper:
                 self._store.add_operations([operation.encoded for operation in operations])
             case StoreManifest() | StoreTensor() | StoreBlock():
                 if not self.content.store(output):
-                    full = self._peer.on_space(self._now_ms(), 0)
-                    return full + self._peer.on_stored(self._now_ms(), lost=True)
+                    return self._full()
             case NoRoom() | RoomAgain():
                 self.content.tell(output if isinstance(output, NoRoom) else None)
             case StoreRecord(node, data):

@@ -96,8 +96,8 @@ class Checker(Watch):
         if not host.honest:
             return
         match output:
-            case StoreBlock(name, data):
-                _same("stored block", name, digest(Domain.BLOCK, data))
+            case StoreBlock(block):
+                _same("stored block", block.digest, digest(Domain.BLOCK, block.data))
             case StoreTensor(root, dtype, shape, blocks):
                 _same("stored block list", root, tensor_root(dtype, shape, blocks))
             case StoreManifest(manifest):

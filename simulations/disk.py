@@ -160,8 +160,8 @@ class Disk:
                 self.put_manifest(manifest)
             case StoreTensor(root, _, _, blocks):
                 self.put_tensor(root, blocks)
-            case StoreBlock(block, data):
-                self.put_block(block, data)
+            case StoreBlock(block):
+                self.put_block(block.digest, block.data)
             case StoreRecord(node, data):
                 self.put_record(node, data)
             case StoreAttestation(attested):

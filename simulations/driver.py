@@ -263,7 +263,7 @@ class Driver:
             full = self.running.on_space(self.local.now_ms, 0)
             return full + self.running.on_stored(self.local.now_ms, lost=True)
         if isinstance(content, StoreBlock):
-            self.stored_blocks.append(content.digest)
+            self.stored_blocks.append(content.block.digest)
         return []
 
     def _flush(self, life: int) -> None:

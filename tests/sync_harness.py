@@ -66,8 +66,8 @@ def store(disk: Disk, outputs: Iterable[Output]) -> None:
                 disk.manifests[manifest.digest] = manifest
             case StoreTensor(root, _, _, blocks):
                 disk.tensors[root] = blocks
-            case StoreBlock(block, data):
-                disk.blocks[block] = data
+            case StoreBlock(block):
+                disk.blocks[block.digest] = block.data
             case StoreRecord(node, data):
                 disk.records[node] = data
             case StoreAttestation(attested):

@@ -13,7 +13,8 @@ Files from outside come in through `ingest_file`, which reads safetensors only, 
 
 from __future__ import annotations
 
-from crdtmerge.store.blocks import Blocks, MemoryBlocks, block_digest
+from crdtmerge.block import block_digest
+from crdtmerge.store.blocks import Blocks, MemoryBlocks
 from crdtmerge.store.disk import DiskBlocks
 from crdtmerge.store.header import Entry
 from crdtmerge.store.ingest import ingest_file, ingest_tensors

@@ -16,20 +16,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from crdtmerge.block import Block, block_digest
 from crdtmerge.digest import Digest, Domain, Readable, digest
-from crdtmerge.errors import CorruptBlockError, LimitError, NotYetError
-from crdtmerge.limits import BLOCK_BYTES
+from crdtmerge.errors import CorruptBlockError, NotYetError
 
 
-def block_digest(data: Readable) -> Digest:
-    """Return the digest by which a block is known.
+def named(data: Readable | Block) -> tuple[Digest, Readable]:
+    """Return the digest of what is to be kept, and its bytes: a `Block` has proved its own.
 
     Raises:
-        LimitError: if ``data`` is longer than a block.
+        LimitError: if it is longer than a block.
     """
-    if len(data) > BLOCK_BYTES:
-        raise LimitError(f"a block of {len(data)} bytes, at most {BLOCK_BYTES} are accepted")
-    return digest(Domain.BLOCK, data)
+    return (data.digest, data.data) if isinstance(data, Block) else (block_digest(data), data)
 
 
 def absent(wanted: Digest) -> NotYetError:
@@ -51,8 +49,8 @@ class Blocks(Protocol):
             CorruptBlockError: if what is stored has another digest; `discard` it and fetch it again.
         """
 
-    def put(self, data: Readable) -> Digest:
-        """Keep ``data`` and return its digest; durable after the next `flush`.
+    def put(self, data: Readable | Block) -> Digest:
+        """Keep ``data`` and return its digest; durable after the next `flush`. A `Block` is not hashed again.
 
         Raises:
             LimitError: if it is longer than a block.
@@ -94,11 +92,11 @@ class MemoryBlocks:
             raise absent(wanted)
         return verified(data, wanted)
 
-    def put(self, data: Readable) -> Digest:
+    def put(self, data: Readable | Block) -> Digest:
         """Keep a copy of ``data`` and return its digest."""
-        name = block_digest(data)
+        name, content = named(data)
         with self._lock:
-            self._data[name] = bytes(data)
+            self._data[name] = bytes(content)
         return name
 
     def discard(self, wanted: Digest) -> None:

@@ -30,11 +30,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from crdtmerge.block import Block
 from crdtmerge.digest import Digest, Readable, from_hex
 from crdtmerge.errors import StoreError
 from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.store import files
-from crdtmerge.store.blocks import absent, block_digest, verified
+from crdtmerge.store.blocks import absent, named, verified
 
 FLUSH_BYTES: Final = 64 << 20
 """Blocks waiting for a flush, in bytes: reaching it flushes."""
@@ -101,26 +102,26 @@ class DiskBlocks:
                 return verified(data, wanted, where=str(path))
         raise absent(wanted)
 
-    def put(self, data: Readable) -> Digest:
+    def put(self, data: Readable | Block) -> Digest:
         """Keep ``data`` and return its digest; see `Blocks.put`.
 
         A block that is there is compared, not written: one that was damaged on disk heals by being put.
         """
-        name = block_digest(data)
+        name, content = named(data)
         self._check()
         if name in self._waiting:
             return name
         final = self._path(name)
-        if _read(final) == data:
+        if _read(final) == content:
             with self._lock:
                 self._folders.add(final.parent)  # another process may have renamed it, and not yet synced
             return name
-        path = self._write(data)
+        path = self._write(content)
         with self._lock:
             late = name in self._waiting  # another thread put the same block meanwhile
             if not late:
-                self._waiting[name] = _Waiting(path, len(data), self._syncing.submit(files.sync, path))
-                self._waiting_bytes += len(data)
+                self._waiting[name] = _Waiting(path, len(content), self._syncing.submit(files.sync, path))
+                self._waiting_bytes += len(content)
             full = self._waiting_bytes >= FLUSH_BYTES or len(self._waiting) >= FLUSH_FILES
         if late:
             path.unlink()
@@ -209,7 +210,7 @@ class DiskBlocks:
 
     def _path(self, name: Digest) -> Path:
         text = name.hex()
-        return self._blocks / text[:2] / text
+        return self._blocks / f"{text[:2]}/{text}"
 
     def _check(self) -> None:
         if self._failure:

@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from crdtmerge.block import block_digest
 from crdtmerge.digest import DIGEST_BYTES, Digest, Readable
 from crdtmerge.dtypes import DType
 from crdtmerge.errors import RejectedError, ShapeMismatchError
 from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.manifest import Factor, Kind, Manifest, Tensor, element_count
-from crdtmerge.store.blocks import block_digest
 from crdtmerge.store.header import Entry
 from crdtmerge.store.references import file_state
 from crdtmerge.store.shards import shards_of

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
+from crdtmerge.block import Block
 from crdtmerge.digest import Digest, Readable
 from crdtmerge.errors import CorruptBlockError, CrdtMergeError, NotYetError, RejectedError, StoreError
 from crdtmerge.limits import BLOCK_BYTES
@@ -127,7 +128,7 @@ class ReferencedBlocks:
         except NotYetError:
             return self._references.get(wanted)
 
-    def put(self, data: Readable) -> Digest:
+    def put(self, data: Readable | Block) -> Digest:
         """Keep ``data`` as a block of our own; see `Blocks.put`."""
         return self._owned.put(data)
 

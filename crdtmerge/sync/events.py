@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeAlias
 
+from crdtmerge.block import Block
 from crdtmerge.digest import Digest
 from crdtmerge.dtypes import DType
 from crdtmerge.errors import RejectedError
@@ -59,10 +60,9 @@ class StoreTensor:
 
 @dataclass(frozen=True, slots=True)
 class StoreBlock:
-    """Keep this block; its digest was checked."""
+    """Keep this block, which was asked for under its digest."""
 
-    digest: Digest
-    data: bytes
+    block: Block
 
 
 @dataclass(frozen=True, slots=True)

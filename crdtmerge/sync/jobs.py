@@ -7,6 +7,7 @@ next, and its turn comes again. Settled is what is complete and what was refused
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from crdtmerge.digest import Digest
@@ -72,11 +73,15 @@ class Jobs:
         return not self._waiting and all(job.walked for job in self._active.values())
 
     @property
-    def wanted(self) -> list[Piece]:
-        """The pieces to be fetched now, in canonical order."""
-        going = [job for job in self._active.values() if job.short_bytes is None]
-        pieces = {piece for job in going for piece in job.wanted}
-        return sorted(pieces, key=lambda piece: piece.order)
+    def wanted(self) -> tuple[list[Piece], list[Piece]]:
+        """The manifests and block lists, and the blocks, to be fetched now; each in canonical order."""
+        pieces = dict[Piece, None]()
+        for job in self._active.values():
+            if job.short_bytes is None:
+                pieces |= job.wanted
+        metas = [piece for piece in pieces if not piece.is_block]
+        blocks = [piece for piece in pieces if piece.is_block]
+        return sorted(metas, key=attrgetter("order")), sorted(blocks, key=attrgetter("digest"))
 
     @property
     def authors(self) -> list[NodeId]:

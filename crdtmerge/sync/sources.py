@@ -94,6 +94,12 @@ class Sources:
         """Of how many nodes a piece is being asked."""
         return len(self._asked.get(piece, ()))
 
+    def room(self, resting: Set[NodeId] = frozenset()) -> bool:
+        """Whether another call may be made, to anybody but those resting."""
+        if self._under_way.total() >= self._config.calls_max:
+            return False
+        return any(self._room(s) > 0 and s.node not in resting for s in self._by_node.values())
+
     def pick(self, piece: Piece, resting: Set[NodeId] = frozenset()) -> Source | None:
         """Return the source with the most room that may hold a piece and is not being asked for it.
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from crdtmerge.digest import Digest, Domain, digest
+from crdtmerge.block import Block
+from crdtmerge.digest import Digest
 from crdtmerge.errors import DigestMismatchError, MalformedError, RejectedError
 from crdtmerge.keys import NodeId
 from crdtmerge.limits import HAVE_DIGESTS_MAX
@@ -139,17 +140,19 @@ class Transfer:
         self._resting = set(rests)
         turn_ms = min(self._look_ms, now_ms + STALLED_MS) if self._jobs.queued else self._look_ms
         self.due_ms = now_ms if more else min([turn_ms, *rests.values()])
-        wanted = self._jobs.wanted
-        metas = [piece for piece in wanted if not piece.is_block]
-        blocks = [piece for piece in wanted if piece.is_block]
+        metas, blocks = self._jobs.wanted
         for source in self._sources.all:
             self._ask_what(source, blocks)
+        if not self._sources.room(self._resting):
+            return
         rarity = self._sources.rarity()
         held = [piece for piece in blocks if rarity[piece.digest]]
         held.sort(key=lambda piece: rarity[piece.digest])
         for piece in [*self._under_assembly(metas), *held]:
             if not self._sources.asked(piece):
                 self._ask(piece)
+                if not self._sources.room(self._resting):
+                    return
         if len(blocks) <= LAST_BLOCKS and not metas and self._jobs.walked:
             for piece in held:
                 if self._sources.asked(piece) == 1:
@@ -226,15 +229,15 @@ class Transfer:
 
     def _got_block(self, now_ms: int, node: NodeId, piece: Piece, end: GetBlockReply | Failure) -> None:
         self._blocks_asked -= 1
-        data = None if isinstance(end, Failure) else end.data
-        if data is not None and (got := digest(Domain.BLOCK, data)) != piece.digest:
+        block = None if isinstance(end, Failure) or end.data is None else Block(end.data)
+        if block is not None and block.digest != piece.digest:
             self._sources.ban(now_ms, node)
-            raise DigestMismatchError("block", wanted=piece.digest, got=got)
-        failure = end if isinstance(end, Failure) else Failure.REFUSED if data is None else None
+            raise DigestMismatchError("block", wanted=piece.digest, got=block.digest)
+        failure = end if isinstance(end, Failure) else Failure.REFUSED if block is None else None
         self._sources.end(node, piece, failure)
-        if data is not None and self._arrived(now_ms, piece, size=len(data)):
-            self._jobs.room.stored(len(data))
-            self._port.emit(StoreBlock(piece.digest, data))
+        if block is not None and self._arrived(now_ms, piece, size=len(block.data)):
+            self._jobs.room.stored(len(block.data))
+            self._port.emit(StoreBlock(block))
         self._pump(now_ms)
 
     def _got_meta(

@@ -57,6 +57,9 @@ class Piece:
     dtype: DType | None = None
     shape: tuple[int, ...] = ()
 
+    def __hash__(self) -> int:
+        return hash(self.digest)  # of bytes, which remember theirs; a piece is looked up in every turn
+
     @property
     def is_block(self) -> bool:
         """Whether it is a block."""

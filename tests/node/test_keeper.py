@@ -11,13 +11,14 @@ import node_harness as harness
 import pytest
 from node_harness import signing_key
 
+from crdtmerge.block import Block
 from crdtmerge.digest import Digest
 from crdtmerge.dtypes import DType
 from crdtmerge.errors import CorruptBlockError, OutOfSpaceError, PolicyError, SignatureError
 from crdtmerge.keys import NodeId
 from crdtmerge.ledger import Ledger
 from crdtmerge.limits import GARBAGE_GRACE_MS, SPARE_BYTES
-from crdtmerge.manifest import Kind
+from crdtmerge.manifest import Kind, tensor_root
 from crdtmerge.node import content, identity, invites, keeper, shortage
 from crdtmerge.node.invites import Invite
 from crdtmerge.node.keeper import Keeper
@@ -40,6 +41,7 @@ from crdtmerge.sync.events import (
     StoreBlock,
     StoreOperations,
     StoreRecord,
+    StoreTensor,
 )
 from crdtmerge.visible import view
 
@@ -62,6 +64,7 @@ class Machine:
         self.attested: list[bytes] = []
         self.free: list[int] = []
         self.bad: set[Any] = set()
+        self.replies: dict[int, list[Output]] = {}
 
     @property
     def view(self) -> Any:
@@ -72,6 +75,9 @@ class Machine:
 
     def on_tick(self, now_ms: int) -> list[Output]:
         return self.says
+
+    def on_reply(self, now_ms: int, call_id: int, reply: m.Reply) -> list[Output]:
+        return self.replies[call_id]
 
     def on_request(self, now_ms: int, sender: NodeId, request: m.Request) -> tuple[m.Reply, list[Output]]:
         if self.refuses is not None:
@@ -176,16 +182,16 @@ def test_a_corrupt_block_is_refused_and_forgotten_so_that_a_sync_brings_it_again
 
 
 def test_blocks_are_flushed_when_something_is_complete(bench: Bench) -> None:
-    block = StoreBlock(block_digest(b"block"), b"block")
+    block = StoreBlock(Block(b"block"))
     bench.says(block, block)
-    assert bench.store.blocks.mock_calls == [call.put(b"block"), call.put(b"block")]
-    bench.says(Ready(block.digest))
+    assert bench.store.blocks.mock_calls == [call.put(Block(b"block")), call.put(Block(b"block"))]
+    bench.says(Ready(block.block.digest))
     assert bench.store.blocks.mock_calls[-1] == call.flush()
 
 
 def test_blocks_are_flushed_after_so_many_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content, "FLUSH_BYTES", 10)
-    block = StoreBlock(block_digest(b"block"), b"block")
+    block = StoreBlock(Block(b"block"))
     bench.says(block)
     assert call.flush() not in bench.store.blocks.mock_calls
     bench.says(block, block)
@@ -193,7 +199,7 @@ def test_blocks_are_flushed_after_so_many_bytes(bench: Bench, monkeypatch: pytes
 
 
 def test_blocks_are_flushed_after_so_many_seconds_and_at_the_end(bench: Bench) -> None:
-    block = StoreBlock(block_digest(b"block"), b"block")
+    block = StoreBlock(Block(b"block"))
     bench.says(block)
     bench.now_ms += content.FLUSH_MS
     bench.keeper.poll()
@@ -207,9 +213,36 @@ def test_blocks_are_flushed_after_so_many_seconds_and_at_the_end(bench: Bench) -
     assert bench.store.blocks.mock_calls.count(call.flush()) == 2
 
 
+def arrived(number: int) -> StoreTensor:
+    blocks = (block_digest(bytes([number])),)
+    return StoreTensor(tensor_root(DType.U8, (1,), blocks), DType.U8, (1,), blocks)
+
+
+def test_block_lists_that_arrive_together_are_stored_together_before_anything_leaves(bench: Bench) -> None:
+    lists = [arrived(number) for number in range(3)]
+    bench.machine.replies = {1: [lists[0], CALL], 2: [lists[1]], 3: [lists[2]]}
+    turn = bench.keeper.replied((call_id, m.GetMetaReply(1, b"x")) for call_id in (1, 2, 3))
+    assert turn.calls == ((CALL, None),)
+    assert [one[0] for one in bench.store.mock_calls] == ["put_tensors"]
+    assert all(bench.real.block_list(one.root) == one.blocks for one in lists)
+
+
+def test_a_block_list_is_durable_before_what_follows_it_is_looked_at(bench: Bench) -> None:
+    bench.machine.replies = {1: [arrived(1)], 2: [StoreRecord(NODE, b"record"), arrived(2)]}
+    bench.keeper.replied((call_id, m.GetMetaReply(1, b"x")) for call_id in (1, 2))
+    assert [one[0] for one in bench.store.mock_calls] == ["put_tensors", "put_record", "put_tensors"]
+
+
+def test_the_machine_is_told_when_there_was_no_room_for_block_lists(bench: Bench) -> None:
+    bench.store.put_tensors.side_effect = OutOfSpaceError("full")
+    assert bench.says(arrived(1), arrived(2), CALL).calls == ((CALL, None),)
+    assert (bench.machine.free, bench.machine.looked) == ([0], [True])
+    assert not bench.real.has_tensor(arrived(1).root)
+
+
 def test_a_full_disk_stops_no_node_and_the_machine_is_told(bench: Bench) -> None:
     bench.store.blocks.put.side_effect = OutOfSpaceError("full")
-    block = StoreBlock(block_digest(b"block"), b"block")
+    block = StoreBlock(Block(b"block"))
     assert bench.says(block, CALL).calls == ((CALL, None),)
     assert (bench.machine.free, bench.machine.looked) == ([0], [True])
     bench.store.blocks.put.side_effect = None
@@ -242,7 +275,7 @@ def test_people_are_told_what_waits_for_room_until_there_is(bench: Bench) -> Non
 
 
 def test_a_flush_that_finds_the_disk_full_is_tried_again(bench: Bench) -> None:
-    bench.says(StoreBlock(block_digest(b"block"), b"block"))
+    bench.says(StoreBlock(Block(b"block")))
     bench.store.blocks.flush.side_effect = OutOfSpaceError("full")
     bench.now_ms += content.FLUSH_MS + 1
     bench.keeper.poll()

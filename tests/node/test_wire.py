@@ -8,11 +8,13 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 from google.protobuf import message_factory
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmerge.digest import Digest
 from crdtmerge.errors import LimitError, MalformedError, RejectedError
+from crdtmerge.limits import BLOCK_BYTES
 from crdtmerge.node import wire
 from crdtmerge.sync import messages
 from crdtmerge.sync.messages import Reply, Request
@@ -104,6 +106,76 @@ def test_the_largest_messages_fit_under_the_limit_of_the_transport() -> None:
 def test_bytes_from_outside_are_a_message_or_refused(form: wire.Form, data: bytes) -> None:
     with contextlib.suppress(RejectedError):
         assert isinstance(form.parse(data), form.plain)
+
+
+BLOCK_REPLY = wire.RPCS[messages.GetBlock].reply
+
+
+def as_protobuf_reads(data: bytes) -> messages.GetBlockReply | None:
+    """The reply as the library alone would have it; None where it, or the message, refuses."""
+    try:
+        twin: Any = BLOCK_REPLY.twin.FromString(data)
+        coding = [None, *messages.Coding][twin.coding]
+    except (DecodeError, IndexError):
+        return None
+    if coding is None or len(twin.data) > BLOCK_BYTES:
+        return None
+    return messages.GetBlockReply(twin.data if twin.HasField("data") else None, coding)
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, wire.BULK_BYTES - 1, wire.BULK_BYTES, BLOCK_BYTES])
+def test_a_block_goes_past_protobuf_as_the_same_bytes(size: int) -> None:
+    for coding, constant in ((messages.Coding.RAW, 1), (messages.Coding.PACKED, 2)):
+        reply = messages.GetBlockReply(bytes(size), coding)
+        data = BLOCK_REPLY.dump(reply)
+        assert data == BLOCK_REPLY.twin(data=bytes(size), coding=constant).SerializeToString()
+        assert BLOCK_REPLY.parse(data) == reply
+
+
+LARGE = BLOCK_REPLY.dump(messages.GetBlockReply(b"x" * wire.BULK_BYTES))
+HEAD = len(LARGE) - wire.BULK_BYTES - 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        LARGE[:-3],
+        LARGE[:HEAD] + LARGE[HEAD + 100 :],
+        LARGE[:1] + b"\xff\xff\xff\xff\x7f" + LARGE[HEAD:],
+        LARGE[:1] + b"\xff" * 12 + LARGE[HEAD:],
+        LARGE[:1] + b"\x80\x80\x81\x80\x00" + LARGE[HEAD:],
+        LARGE + b"\x0a\x01y",
+        LARGE + b"\x0a\x00",
+        LARGE + LARGE,
+        LARGE + b"\x10\x02",
+        LARGE + b"\x10\x07",
+        LARGE + b"\x1a\x01z",
+        LARGE + b"\x0b",
+        b"\x10\x01" + LARGE[:-2],
+        b"\x0a\x00" + LARGE,
+        b"\x0a" * 3 * wire.BULK_BYTES,
+        BLOCK_REPLY.twin(data=bytes(BLOCK_BYTES + 1), coding=1).SerializeToString(),
+    ],
+)
+def test_an_enemy_s_large_reply_means_what_protobuf_says_it_means(data: bytes) -> None:
+    wanted = as_protobuf_reads(data)
+    if wanted is None:
+        with pytest.raises(RejectedError):
+            BLOCK_REPLY.parse(data)
+    else:
+        assert BLOCK_REPLY.parse(data) == wanted
+
+
+@given(st.binary(max_size=12), st.integers(0, 12), st.binary(max_size=12))
+def test_a_large_reply_with_anything_written_over_it_means_what_protobuf_says(
+    written: bytes, at: int, tail: bytes
+) -> None:
+    data = LARGE[:at] + written + LARGE[at + len(written) :] + tail
+    wanted = as_protobuf_reads(data)
+    try:
+        assert BLOCK_REPLY.parse(data) == wanted
+    except RejectedError:
+        assert wanted is None
 
 
 def test_an_unknown_member_of_an_enumeration_is_refused() -> None:
