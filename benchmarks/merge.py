@@ -1,7 +1,8 @@
 """How fast strategies merge, beside copying the same bytes, in one run.
 
-    python benchmarks/merge.py [STRATEGY ...] [--mib 64] [--models 4] [--dtype F32] [--threads 1]
+    python benchmarks/merge.py [STRATEGY ...] [--mib 64] [--models 4] [--dtype F32] [--threads 1] [--torch]
 
+With compiled loops where numba is installed, unless ``--torch`` is given.
 Rates count the bytes of all contributions, the base where it is declared, and the result. With one thread
 they are of processor time, which a busy machine disturbs least, otherwise of time that passed. *Verify* is
 what hashing the contributions costs by itself: no merge can do without, and the last column leaves it out.
@@ -16,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from crdtmerge.arith import compiled
 from crdtmerge.manifest import Kind
 from crdtmerge.merkle import MerkleSet
 from crdtmerge.recipe import Recipe
@@ -45,7 +47,11 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=4)
     parser.add_argument("--dtype", choices=TORCH, default="F32")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--torch", action="store_true", help="without compiled loops")
     chosen = parser.parse_args()
+    if chosen.torch:
+        compiled.available = lambda: False  # type: ignore[assignment]
+    print("compiled loops" if compiled.load() else "torch alone")
     clock = time.process_time if chosen.threads == 1 else time.perf_counter
     one: int = chosen.mib << 20
     kind = TORCH[chosen.dtype]

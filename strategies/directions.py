@@ -39,7 +39,7 @@ def combined(tile: Tile, coefficients: Sequence[float], of: str) -> Tensor:
     """
     exact = [Fraction(c) for c in coefficients]
     if of == "models":
-        return weighted_sum(tile.models, exact)
+        return weighted_sum(tile.terms, exact)
     if tile.base is None:
         raise MissingBaseError("of=deltas reads differences from a base, and there is none")
     return onto(tile, weighted_sum(tile.deltas, exact), Fraction(1))

@@ -108,7 +108,7 @@ class Knots:
         return replace(
             tile.moved([part.flatten() for part in parts]),
             shape=tuple(parts[0].shape),
-            base=parts[0].new_zeros(parts[0].numel()),
+            stored_base=parts[0].new_zeros(parts[0].numel()),
             group=self._group,
         )
 

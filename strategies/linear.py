@@ -39,7 +39,7 @@ def weight_average(tile: Tile) -> Tensor:
     """
     if min(tile.weights) < 0 or not any(tile.weights):
         raise ParameterError("weight_average: weights must not be negative, and one must be positive")
-    return mean(tile.models, tile.weights)
+    return mean(tile.terms, tile.weights)
 
 
 @strategy(
@@ -75,12 +75,12 @@ def linear(tile: Tile, *, normalize: bool, t: Fraction | None) -> Tensor:
                 f"linear: t is for two contributions of equal weight, there are {tile.count}; "
                 "leave t out and let the weights decide"
             )
-        return weighted_sum(tile.models, [1 - t, t])
+        return weighted_sum(tile.terms, [1 - t, t])
     if not normalize:
-        return weighted_sum(tile.models, tile.weights)
+        return weighted_sum(tile.terms, tile.weights)
     if cancel(tile.weights):
         raise ParameterError("linear: the weights sum to 0, so they cannot be normalised")
-    return mean(tile.models, tile.weights)
+    return mean(tile.terms, tile.weights)
 
 
 @strategy(

@@ -180,4 +180,4 @@ def slerp(
     pole is named by digest, weights choose ``t``, only a vector of length 0 has no direction for `karcher`
     (mergekit: up to 10⁻⁵), and directions within 10⁻⁵ of opposite pull nowhere.
     """
-    return weighted_sum(tile.models, [Fraction(c) for c in survey[tile.tensor]])
+    return weighted_sum(tile.terms, [Fraction(c) for c in survey[tile.tensor]])

@@ -102,7 +102,7 @@ class Attributes:
         means = tuple(
             mean([tile.deltas[i] for i in members], [_ALIKE] * len(members)) for members in self._members
         )
-        return replace(tile, given=means, is_delta=(True,) * len(means), group=self._group)
+        return replace(tile, stored=means, is_delta=(True,) * len(means), group=self._group)
 
 
 def attributes(

@@ -31,7 +31,7 @@ from typing import Any, Final
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from crdtmerge.arith import environment
+from crdtmerge.arith import compiled, environment
 from crdtmerge.resolve import stream
 from crdtmerge.strategy import Tile
 
@@ -80,7 +80,9 @@ class On(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def moved(*args: Any) -> Tile:
             made = tile(*args)
             base = None if made.base is None else made.base.to(self.device)
-            return replace(made, base=base, given=tuple(given.to(self.device) for given in made.given))
+            return replace(
+                made, stored_base=base, stored=tuple(given.to(self.device) for given in made.given)
+            )
 
         def merged(*args: Any) -> bytes:
             with self:
@@ -138,10 +140,13 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="TEXT")
     parser.add_argument("--shift", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compiled", action="store_true", help="with compiled loops (pip install numba)")
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         print("There is no GPU here that torch can use: nothing was checked.")
         return 0
+    if options.compiled and not compiled.load():
+        parser.error("--compiled needs numba: pip install 'crdtmerge[fast]'")
     environment.check()
     naive = not (options.check or options.write)
     found, absent = digests(options.shift, options.device, options.only, naive=naive)

@@ -1,6 +1,6 @@
 """How good merged models are: six text tasks on MiniLM, and federated digits over the number of peers.
 
-    python benchmarks/quality/run.py text --data FOLDER --out results [--seeds 0 1 2]
+    python benchmarks/quality/run.py text --data FOLDER --out results [--seeds 0 1 2] [--strategies ties …]
     python benchmarks/quality/run.py digits --data FOLDER --out results [--seeds 0 1 2]
     python benchmarks/quality/run.py report --out results
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,15 @@ Score = Callable[[State, str], dict[str, float]]
 
 
 class Ledger:
-    """Lines of results, each written as soon as it is known."""
+    """Lines of results, each written as soon as it is known.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        only: the strategies that are compared in this run; all, if it is empty.
+        rows: what is known.
+    """
+
+    def __init__(self, path: Path, only: Sequence[str] = ()) -> None:
+        self.only = only
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
@@ -56,7 +62,7 @@ class Ledger:
 
 def compare(ledger: Ledger, key: dict[str, object], base: State, tuned: list[State], score: Score) -> None:
     """Merge by every strategy in every setting, and write down how good the results are."""
-    names = compared()
+    names = [name for name in compared() if not ledger.only or name in ledger.only]
     for i, name in enumerate(names):
         for setting in settings(name):
             if ledger.has(**key, strategy=name, setting=setting):
@@ -97,6 +103,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--strategies", nargs="+", default=[], help="only these (default: all)")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     if chosen.part == "report":
@@ -104,7 +111,7 @@ def main() -> None:
 
         report.write(chosen.out)
         return
-    ledger = Ledger(chosen.out / f"{chosen.part}.jsonl")
+    ledger = Ledger(chosen.out / f"{chosen.part}.jsonl", chosen.strategies)
     for seed in chosen.seeds:
         if chosen.part == "text":
             import text

@@ -16,7 +16,7 @@ It knows nothing of models, files or peers.
 
 from torch import Tensor
 
-from crdtmerge.arith import draw, environment, linear, scalar
+from crdtmerge.arith import compiled, draw, environment, linear, scalar
 from crdtmerge.arith.across import ascending, ranks
 from crdtmerge.arith.convert import decode, encode, non_finite
 from crdtmerge.arith.dots import (
@@ -31,7 +31,10 @@ from crdtmerge.arith.dots import (
 )
 from crdtmerge.arith.draw import keep_mask
 from crdtmerge.arith.elementwise import (
+    agreeing,
+    agreeing_mean,
     clamp,
+    difference,
     masked,
     maximum,
     minimum,
@@ -58,10 +61,12 @@ from crdtmerge.arith.rank import (
 )
 from crdtmerge.arith.reduce import LaneDot, LaneGram, LaneSum, dot, lane_sum, squared_norm
 from crdtmerge.arith.scalar import nearest
+from crdtmerge.arith.stored import Elements, Stored, decoded
 
 __all__ = [
     "Cosine",
     "Cut",
+    "Elements",
     "ExactDot",
     "ExactSum",
     "LaneDot",
@@ -69,12 +74,18 @@ __all__ = [
     "LaneSum",
     "Moments",
     "RankSelection",
+    "Stored",
     "Tensor",
     "TopSelection",
+    "agreeing",
+    "agreeing_mean",
     "ascending",
     "clamp",
+    "compiled",
     "cosine",
     "decode",
+    "decoded",
+    "difference",
     "dot",
     "draw",
     "encode",

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.arith.eighths import EIGHTHS
 from crdtmerge.digest import Readable
 from crdtmerge.dtypes import DType
@@ -88,6 +89,11 @@ def encode(values: Tensor, dtype: DType) -> bytes:
     """
     _require_floating(dtype)
     values = values.cpu()
+    loops = compiled.kernels()
+    if loops is not None and dtype in (DType.F32, DType.BF16) and values.is_contiguous():
+        patterns = np.empty(len(values), "<f4" if dtype is DType.F32 else "<u2")
+        if (loops.to_float32 if dtype is DType.F32 else loops.to_bfloat16)(values.numpy(), patterns):
+            return patterns.tobytes()
     if dtype.itemsize == 1:
         stored = EIGHTHS[dtype].encode(values)
     elif dtype.itemsize == 2:

@@ -11,48 +11,135 @@ them freely. What looks elementwise and is not is replaced here. Three things to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.arith.scalar import nearest
+from crdtmerge.arith.stored import Elements, Stored, decoded, located
 from crdtmerge.errors import ParameterError
 
+_ONE: Final = Fraction(1)
 
-def weighted_sum(tensors: Sequence[Tensor], weights: Sequence[Fraction]) -> Tensor:
-    """Return Σ wᵢ·xᵢ, one product and one addition after the other.
+
+def weighted_sum(
+    terms: Sequence[Elements], weights: Sequence[Fraction], *, divisor: Fraction = _ONE
+) -> Tensor:
+    """Return Σ wᵢ·xᵢ / d, one product and one addition after the other, and one division at the end.
 
     Args:
-        tensors: k times [n] float64, in canonical order, k >= 1.
+        terms: k times [n], float64 (of any shape, which is kept) or as they are stored, in canonical order,
+            k >= 1.
         weights: k exact weights; each is rounded to float64 once.
+        divisor: d, rounded to float64 once.
 
     Returns:
         [n] float64, in storage of its own.
 
-    Determinism: ((w₀x₀ + w₁x₁) + w₂x₂) + …, every product and every sum rounded.
+    Determinism: (((w₀x₀ + w₁x₁) + w₂x₂) + …) ÷ d, every product, every sum and the quotient rounded.
 
     Raises:
-        ParameterError: if there are no tensors, or not as many weights.
+        ParameterError: if there are no terms, or not as many weights.
     """
-    if not tensors or len(tensors) != len(weights):
-        raise ParameterError(f"weighted_sum: {len(tensors)} tensors and {len(weights)} weights")
-    factors = [nearest(weight) for weight in weights]
+    if not terms or len(terms) != len(weights):
+        raise ParameterError(f"weighted_sum: {len(terms)} tensors and {len(weights)} weights")
+    factors, parts = [nearest(weight) for weight in weights], nearest(divisor)
+    total = _combined(terms, factors, parts)
+    if total is not None:
+        return total
+    tensors = [decoded(term) for term in terms]
     if len(tensors) == 1:
-        return tensors[0] * factors[0]
-    total, product = torch.empty_like(tensors[0]), torch.empty_like(tensors[0])
+        total = tensors[0] * factors[0]
+    else:
+        total, product = torch.empty_like(tensors[0]), torch.empty_like(tensors[0])
 
-    def times(place: int, out: Tensor) -> Tensor:
-        # A factor of 1 changes no bit, and uniform weights are the common case.
-        factor = factors[place]
-        return tensors[place] if factor == 1 else torch.mul(tensors[place], factor, out=out)
+        def times(place: int, out: Tensor) -> Tensor:
+            # A factor of 1 changes no bit, and uniform weights are the common case.
+            factor = factors[place]
+            return tensors[place] if factor == 1 else torch.mul(tensors[place], factor, out=out)
 
-    torch.add(times(0, total), times(1, product), out=total)
-    for place in range(2, len(tensors)):
-        total += times(place, product)
-    return total
+        torch.add(times(0, total), times(1, product), out=total)
+        for place in range(2, len(tensors)):
+            total += times(place, product)
+    return total if parts == 1 else total.div_(parts)
+
+
+def agreeing_mean(values: Sequence[Tensor], weights: Sequence[Fraction], elected: Tensor) -> Tensor:
+    """Return Σ wᵢ·xᵢ / Σ wᵢ over those i whose wᵢ·xᵢ has the elected sign; 0 where none has; never -0.0.
+
+    Args:
+        values: k times [n] float64, in canonical order.
+        weights: k, each rounded to float64 once; a negative one turns its stream's sign round.
+        elected: [n] of 1.0, -1.0 and 0.0.
+
+    Determinism: both sums as in `weighted_sum`, whose terms are +0 where a stream disagrees; one division,
+    by 1 where the weights sum to 0.
+    """
+    factors = [nearest(weight) for weight in weights]
+    loops = compiled.kernels()
+    if loops is not None and all(x.is_contiguous() and not x.is_cuda for x in (*values, elected)):
+        out = torch.empty_like(elected)
+        places = np.array([x.data_ptr() for x in values], np.uint64)
+        loops.agreeing_mean(out.view(-1).numpy(), places, np.array(factors), elected.view(-1).numpy())
+        return out
+    masks = [agreeing(x, weight, elected) for x, weight in zip(values, weights, strict=True)]
+    divisor = weighted_sum(masks, weights)
+    divisor += divisor.clone().eq_(0)
+    chosen = [x * mask for x, mask in zip(values, masks, strict=True)]  # -0 among them goes in the end
+    return weighted_sum(chosen, weights).div_(divisor).add_(0.0)
+
+
+def agreeing(x: Tensor, weight: Fraction, elected: Tensor) -> Tensor:
+    """Return 1.0 where ``weight · x`` has the elected sign, else 0.0; the product itself might vanish."""
+    agreement = x * elected if weight > 0 else x * (-elected if weight else 0.0)
+    return agreement.gt_(0)
+
+
+def _combined(terms: Sequence[Elements], factors: list[float], divisor: float) -> Tensor | None:
+    """Return the sum by the compiled loop; None if there is none, or it cannot read the terms."""
+    loops = compiled.kernels()
+    if loops is None:
+        return None
+    shape = terms[0].shape
+    if not shape.numel() or any(term.shape != shape for term in terms):
+        return None
+    places = [located(term) for term in terms]
+    addresses = [place[0] for place in places if place is not None]
+    kinds = [place[1] for place in places if place is not None]
+    if len(addresses) < len(terms):
+        return None
+    # Where 1 / d is a power of two, the product with it is the quotient: both round the same number.
+    exact = abs(math.frexp(divisor)[0]) == 0.5 and 2.0**-1000 < abs(divisor) < 2.0**1000
+    out = torch.empty(shape, dtype=torch.float64)
+    loops.combine(
+        out.view(-1).numpy(),
+        np.array(addresses, np.uint64),
+        np.array(kinds, np.uint8),
+        np.array(factors),
+        1.0 if exact else divisor,
+        1.0 / divisor if exact else 1.0,
+    )
+    return out
+
+
+def difference(x: Elements, base: Tensor) -> Tensor:
+    """Return ``x - base``, [n] float64, of [n] elements and [n] float64.
+
+    Determinism: one subtraction for each element.
+    """
+    loops = compiled.kernels()
+    place = located(x) if loops is not None and isinstance(x, Stored) and x.shape == base.shape else None
+    if loops is None or place is None or not len(x) or base.is_cuda or not base.is_contiguous():
+        return decoded(x) - base
+    out = torch.empty_like(base)
+    loops.subtract(out.numpy(), place[0], place[1], base.numpy())
+    return out
 
 
 def sqrt(x: Tensor) -> Tensor:

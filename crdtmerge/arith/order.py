@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.errors import ParameterError
 
 _Integers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -147,15 +148,26 @@ class TopSelection:
                 self._take(array[offset : offset + _CHUNK], start + offset)
 
     def _take(self, values: _Numbers, start: int) -> None:
+        loops = compiled.kernels()
         if self._shift == _PATTERN_BITS and self._candidates > CANDIDATES_MAX:
-            self._counts += np.bincount(self._digits(values.view(np.int64)), minlength=len(self._counts))
+            if loops is not None:
+                loops.count_digits(values.view(np.int64), self._digit_shift, self._counts)
+            else:
+                self._counts += np.bincount(self._digits(values.view(np.int64)), minlength=len(self._counts))
             self._found += len(values)
             return
-        sizes = np.abs(values)
-        among = sizes >= _magnitude(self._prefix << self._shift)
-        among &= sizes <= _magnitude(min((self._prefix + 1 << self._shift) - 1, _LARGEST))
-        places = np.flatnonzero(among)
-        patterns = sizes[places].view(np.int64)
+        low = self._prefix << self._shift
+        high = min((self._prefix + 1 << self._shift) - 1, _LARGEST)
+        if loops is not None:
+            patterns, places = np.empty(len(values), np.int64), np.empty(len(values), np.int64)
+            count = loops.find(values.view(np.int64), low, high, patterns, places)
+            patterns, places = patterns[:count].copy(), places[:count]
+        else:
+            sizes = np.abs(values)
+            among = sizes >= _magnitude(low)
+            among &= sizes <= _magnitude(high)
+            places = np.flatnonzero(among)
+            patterns = sizes[places].view(np.int64)
         if self._candidates <= CANDIDATES_MAX:
             self._kept.append((patterns, places + start))
         elif self._shift:

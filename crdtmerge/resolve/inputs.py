@@ -1,4 +1,4 @@
-"""Any run of elements of any contribution, decoded to float64: the one reader of model content.
+"""Any run of elements of any contribution: the one reader of model content.
 
 A full checkpoint gives values; a delta and a pair of low-rank factors give differences from the base.
 What a contribution leaves out did not change. Content that several contributions share is read once,
@@ -12,10 +12,19 @@ from fractions import Fraction
 import torch
 
 from crdtmerge import arith
-from crdtmerge.arith import Tensor
+from crdtmerge.arith import Elements, Stored, Tensor
 from crdtmerge.manifest import Factor, Kind, Manifest
 from crdtmerge.manifest import Tensor as Entry
 from crdtmerge.store import Reader
+
+
+def stored(reader: Reader, entry: Entry, start: int, stop: int) -> Stored:
+    """Return elements ``[start, stop)`` of a stored floating tensor, to be read when they are needed.
+
+    Reading them then raises what `read` raises.
+    """
+    size = entry.dtype.itemsize
+    return Stored(lambda: reader.view(entry, start * size, stop * size), entry.dtype, stop - start)
 
 
 def read(reader: Reader, entry: Entry, start: int, stop: int) -> Tensor:
@@ -25,13 +34,12 @@ def read(reader: Reader, entry: Entry, start: int, stop: int) -> Tensor:
         NotYetError: if a block is absent.
         CorruptBlockError: if a block is not what its digest says.
     """
-    size = entry.dtype.itemsize
-    return arith.decode(reader.view(entry, start * size, stop * size), entry.dtype)
+    return stored(reader, entry, start, stop).decoded()
 
 
 def read_contribution(
     reader: Reader, manifest: Manifest, name: str, columns: int, start: int, stop: int
-) -> tuple[Tensor, bool]:
+) -> tuple[Elements, bool]:
     """Return elements ``[start, stop)`` of one tensor of a contribution, and whether they are differences.
 
     Args:
@@ -49,7 +57,7 @@ def read_contribution(
     entry = manifest.by_name.get(name)
     if entry is None:
         return torch.zeros(stop - start, dtype=torch.float64), True
-    return read(reader, entry, start, stop), manifest.kind is Kind.DELTA
+    return stored(reader, entry, start, stop), manifest.kind is Kind.DELTA
 
 
 def _product(

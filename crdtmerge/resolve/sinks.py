@@ -14,9 +14,11 @@ checking every byte of them, and never those of another plan.
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +28,7 @@ from crdtmerge import digest as digests
 from crdtmerge.digest import Digest, Domain, digest
 from crdtmerge.dtypes import DType
 from crdtmerge.errors import MalformedError, StoreError
-from crdtmerge.limits import BLOCK_BYTES
+from crdtmerge.limits import BLOCK_BYTES, MIB
 from crdtmerge.manifest import Kind, Manifest, Tensor, element_count, tensor_root
 from crdtmerge.store import files
 from crdtmerge.store.tensorfile import TensorFile, TensorFileWriter
@@ -34,6 +36,8 @@ from crdtmerge.store.tensorfile import TensorFile, TensorFileWriter
 from .result import Result
 from .statedict import from_raw
 from .verify import METADATA, MODEL, RECORD, record_bytes, root_in_file
+
+_LARGE_PAGE: Final = 2 * MIB
 
 _JOURNAL: Final = "done-"
 _PART: Final = MODEL + ".part"
@@ -46,16 +50,27 @@ class MemorySink:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = {name: (dtype, shape) for name, dtype, shape in layout}
-        self._data = {name: bytearray(element_count(shape) * dtype.itemsize) for name, dtype, shape in layout}
+        self._data = {name: _memory(element_count(shape) * dtype.itemsize) for name, dtype, shape in layout}
 
     def write(self, name: str, begin: int, raw: bytes) -> None:
         """Take the bytes of one tensor from ``begin`` on."""
-        self._data[name][begin : begin + len(raw)] = raw
+        memoryview(self._data[name])[begin : begin + len(raw)] = raw
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
         """The tensors by name, ascending."""
         return {name: from_raw(*self._layout[name], data) for name, data in self._data.items()}
+
+
+def _memory(size: int) -> bytearray | mmap.mmap:
+    """Return zeroed memory; much of it in large pages, which the kernel clears several times faster."""
+    if size < _LARGE_PAGE:
+        return bytearray(size)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if (advice := getattr(mmap, "MADV_HUGEPAGE", None)) is not None:
+        with suppress(OSError):  # a kernel without them
+            memory.madvise(advice)
+    return memory
 
 
 class TensorDigests:

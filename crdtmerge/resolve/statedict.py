@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from mmap import mmap
 from typing import Final
 
 import torch
@@ -51,14 +52,14 @@ def to_raw(state: Mapping[str, torch.Tensor]) -> dict[str, Raw]:
     return raw
 
 
-def from_raw(dtype: DType, shape: tuple[int, ...], data: bytes | bytearray) -> torch.Tensor:
-    """Return a tensor with this content; a ``bytearray`` is used in place.
+def from_raw(dtype: DType, shape: tuple[int, ...], data: bytes | bytearray | mmap) -> torch.Tensor:
+    """Return a tensor with this content; memory that can be written is used in place.
 
     Raises:
         MalformedError: if the size does not fit.
     """
-    own = data if isinstance(data, bytearray) else bytearray(data)
-    flat = torch.frombuffer(own, dtype=_TORCH[dtype]) if own else torch.empty(0, dtype=_TORCH[dtype])
+    own = bytearray(data) if isinstance(data, bytes) else data
+    flat = torch.frombuffer(own, dtype=_TORCH[dtype]) if len(own) else torch.empty(0, dtype=_TORCH[dtype])
     if flat.numel() != torch.Size(shape).numel():
         raise MalformedError(f"{len(own)} bytes for a tensor of shape {list(shape)}")
     return flat.reshape(shape)

@@ -26,7 +26,7 @@ from crdtmerge.strategy import Survey, Tile
 from .admission import Progress
 from .assign import Assignment, Output
 from .attachments import read_evidence, read_factors
-from .inputs import read, read_contribution
+from .inputs import read_contribution, stored
 from .plan import Plan
 
 BUDGET_BYTES: Final = 1024 * MIB
@@ -36,8 +36,14 @@ _TILE_MIN: Final = 1 << 12
 _TILE_MAX: Final = 1 << 17
 """Elements; from 2^16 on elementwise work runs at the speed of memory, below it at Python's."""
 
+_TILE_MAX_COMPILED: Final = 1 << 18
+"""The same where compiled loops leave Python more to wait for."""
+
 _KEPT_BYTES: Final = 31 * MIB
 """Just below what glibc never keeps."""
+
+_LARGE: Final = 1 << 26
+"""Elements, of all contributions, from which on a second for loading compiled loops is well spent."""
 
 _DERIVED: Final = 3
 """float64 arrays that a strategy makes for each contribution's array: difference, mask, product."""
@@ -91,6 +97,8 @@ def execute(
         NonFiniteError: if a merged value does not fit its dtype.
         NotYetError, CorruptBlockError: if content vanished or rotted since the plan was made.
     """
+    if passes(plan) * len(plan.contributions) >= _LARGE:
+        arith.compiled.load()
     arith.environment.check()  # surveys run on this thread, and the workers take its mode over
     width = _tile_elements(plan, budget_bytes, threads)
     for assignment in plan.assignments:
@@ -136,7 +144,7 @@ def _survey(
     complete = False
     while not complete:
         pieces = (p for o in assignment.outputs for p in _cut(assignment, o, width, None))
-        for piece, tile in _in_order(lambda p: _tile(plan, reader, p), pieces, threads):
+        for piece, tile in _in_order(lambda p: _ready(_tile(plan, reader, p), assignment), pieces, threads):
             survey.feed(tile)
             if progress is not None:
                 progress(piece.stop - piece.start)
@@ -144,11 +152,18 @@ def _survey(
     return survey
 
 
+def _ready(tile: Tile, assignment: Assignment) -> Tile:
+    """Decode a tile on the thread that read it: most surveys look at differences, or at models."""
+    _ = tile.deltas if assignment.needs.base else tile.models
+    return tile
+
+
 def _tile_elements(plan: Plan, budget_bytes: int, threads: int) -> int:
     """Elements per tile so that all tiles in flight stay within three quarters of the budget."""
     arrays = (1 + _DERIVED) * len(plan.contributions) + _FIXED
     width = budget_bytes * 3 // 4 // (8 * arrays * 2 * max(threads, 1))
-    return max(_TILE_MIN, min(_TILE_MAX, 1 << max(width, 1).bit_length() - 1))
+    most = _TILE_MAX if arith.compiled.kernels() is None else _TILE_MAX_COMPILED
+    return max(_TILE_MIN, min(most, 1 << max(width, 1).bit_length() - 1))
 
 
 def _cut(assignment: Assignment, output: Output, width: int, budget_bytes: int | None) -> Iterator[_Piece]:
@@ -174,7 +189,7 @@ def _tile(plan: Plan, reader: Reader, piece: _Piece) -> Tile:
     strategy, needs = assignment.strategy, assignment.needs
     base = None
     if plan.base is not None:
-        base = read(reader, plan.base.by_name[output.source], start, stop)
+        base = stored(reader, plan.base.by_name[output.source], start, stop)
     members = [plan.contributions[i] for i in assignment.indices]
     rows = [
         read_contribution(reader, manifest, output.source, output.columns, start, stop)
@@ -193,8 +208,8 @@ def _tile(plan: Plan, reader: Reader, piece: _Piece) -> Tile:
         tensor=output.name,
         shape=output.shape,
         start=start,
-        base=base,
-        given=tuple(values for values, _ in rows),
+        stored_base=base,
+        stored=tuple(values for values, _ in rows),
         is_delta=tuple(delta for _, delta in rows),
         group=assignment.group,
         keys=keys,

@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
-from crdtmerge.arith import Tensor
+from crdtmerge.arith import Elements, Tensor, decoded, difference
 from crdtmerge.coefficients import Coefficients
 from crdtmerge.digest import Digest
 from crdtmerge.errors import ParameterError
@@ -91,8 +91,8 @@ class Tile:
         tensor: its name.
         shape: of the whole tensor.
         start: flat row-major index of the run's first element within the tensor.
-        base: [n] float64, or None without a base.
-        given: k times [n] float64, as contributed: values, or differences where ``is_delta`` says so.
+        stored_base: [n] elements of the base, or None without one.
+        stored: k times [n] elements, as contributed: values, or differences where ``is_delta`` says so.
         is_delta: k flags.
         group: what the tile is part of.
         keys: k keys of random draws, each bound to seed, strategy, parameters, contribution and tensor.
@@ -105,8 +105,8 @@ class Tile:
     tensor: str
     shape: tuple[int, ...]
     start: int
-    base: Tensor | None
-    given: tuple[Tensor, ...]
+    stored_base: Elements | None
+    stored: tuple[Elements, ...]
     is_delta: tuple[bool, ...]
     group: Group
     keys: tuple[bytes, ...] = ()
@@ -116,7 +116,7 @@ class Tile:
     @property
     def count(self) -> int:
         """Number of contributions."""
-        return len(self.given)
+        return len(self.stored)
 
     @property
     def weights(self) -> tuple[Fraction, ...]:
@@ -126,7 +126,22 @@ class Tile:
     @property
     def stop(self) -> int:
         """Flat index behind the run's last element."""
-        return self.start + self.given[0].numel()
+        return self.start + len(self.stored[0])
+
+    @cached_property
+    def base(self) -> Tensor | None:
+        """The base's values, [n] float64, or None without a base."""
+        return None if self.stored_base is None else decoded(self.stored_base)
+
+    @cached_property
+    def given(self) -> tuple[Tensor, ...]:
+        """What was contributed, k times [n] float64: values, or differences."""
+        return tuple(decoded(x) for x in self.stored)
+
+    @property
+    def terms(self) -> tuple[Elements, ...]:
+        """The contributions' values as terms of a sum, k times [n]: not decoded if they need not be."""
+        return self.models if any(self.is_delta) else self.stored
 
     @cached_property
     def models(self) -> tuple[Tensor, ...]:
@@ -140,15 +155,15 @@ class Tile:
     def deltas(self) -> tuple[Tensor, ...]:
         """The contributions' differences from the base, k times [n]."""
         return tuple(
-            given if delta else given - self._base
-            for given, delta in zip(self.given, self.is_delta, strict=True)
+            decoded(x) if delta else difference(x, self._base)
+            for x, delta in zip(self.stored, self.is_delta, strict=True)
         )
 
     def select(self, indices: Sequence[int], group: Group) -> Tile:
         """Return the tile of some members only; ``group`` is what `Group.select` gave for them."""
         return replace(
             self,
-            given=tuple(self.given[i] for i in indices),
+            stored=tuple(self.stored[i] for i in indices),
             is_delta=tuple(self.is_delta[i] for i in indices),
             group=group,
             keys=tuple(self.keys[i] for i in indices) if self.keys else (),
@@ -158,7 +173,7 @@ class Tile:
 
     def moved(self, deltas: Sequence[Tensor]) -> Tile:
         """Return the tile whose members differ from the base by ``deltas`` instead, k times [n]."""
-        return replace(self, given=tuple(deltas), is_delta=(True,) * self.count, factors=())
+        return replace(self, stored=tuple(deltas), is_delta=(True,) * self.count, factors=())
 
     @property
     def _base(self) -> Tensor:

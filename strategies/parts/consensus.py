@@ -16,7 +16,17 @@ from fractions import Fraction
 from functools import lru_cache, reduce
 from typing import Final
 
-from crdtmerge.arith import LaneSum, Tensor, maximum, nearest, positive_zero, sign, weighted_sum
+from crdtmerge.arith import (
+    Elements,
+    LaneSum,
+    Tensor,
+    agreeing,
+    agreeing_mean,
+    maximum,
+    positive_zero,
+    sign,
+    weighted_sum,
+)
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Group, Tile
 
@@ -58,10 +68,10 @@ def _proportions(weights: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
     return tuple(Fraction(w // divisor) for w in whole)
 
 
-def mean(values: Sequence[Tensor], weights: Sequence[Fraction]) -> Tensor:
+def mean(values: Sequence[Elements], weights: Sequence[Fraction]) -> Tensor:
     """Return ``Σ wᵢ xᵢ / Σ wᵢ`` of k times [n]; the weights must not `cancel`."""
     parts = proportions(weights)
-    return weighted_sum(values, parts).div_(nearest(sum(parts, Fraction())))
+    return weighted_sum(values, parts, divisor=sum(parts, Fraction()))
 
 
 class Election:
@@ -119,25 +129,16 @@ def disjoint(values: Sequence[Tensor], weights: Sequence[Fraction], elected: Ten
         rule: ``mean``: ``Σ wᵢ xᵢ / Σ wᵢ`` over those that agree (a divisor of 0 counts as 1); ``sum``:
             ``Σ wᵢ xᵢ``; ``max``: the ``wᵢ xᵢ`` of largest magnitude.
     """
+    if rule == "mean":
+        return agreeing_mean(values, proportions(weights), elected)
     agree = agreement(values, weights, elected)
     chosen = [x * mask for x, mask in zip(values, agree, strict=True)]  # -0 among them goes in the end
     if rule == "sum":
         return positive_zero(weighted_sum(chosen, weights))
-    if rule == "max":
-        sizes = (abs(weighted_sum([x], [w])) for x, w in zip(chosen, weights, strict=True))
-        return positive_zero(reduce(maximum, sizes) * elected)
-    parts = proportions(weights)
-    divisor = weighted_sum(agree, parts)
-    divisor += divisor.clone().eq_(0)
-    return weighted_sum(chosen, parts).div_(divisor).add_(0.0)
+    sizes = (abs(weighted_sum([x], [w])) for x, w in zip(chosen, weights, strict=True))
+    return positive_zero(reduce(maximum, sizes) * elected)
 
 
 def agreement(values: Sequence[Tensor], weights: Sequence[Fraction], elected: Tensor) -> list[Tensor]:
     """Return k masks: 1.0 where a contribution's ``wᵢ xᵢ`` has the elected sign, else 0.0."""
-    return [_agreeing(x, w, elected) for x, w in zip(values, weights, strict=True)]
-
-
-def _agreeing(x: Tensor, weight: Fraction, elected: Tensor) -> Tensor:
-    """Return 1.0 where ``weight · x`` has the elected sign, else 0.0; the product itself might vanish."""
-    agreement = x * elected if weight > 0 else x * (-elected if weight else 0.0)
-    return agreement.gt_(0)
+    return [agreeing(x, w, elected) for x, w in zip(values, weights, strict=True)]

@@ -61,6 +61,15 @@ VARIANTS: Final[dict[str, dict[str, str]]] = {
     },
 }
 
+COMPILED: Final[dict[str, dict[str, str]]] = {
+    "compiled for this processor": {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "6"},
+    "compiled for the oldest one": {
+        "OMP_NUM_THREADS": "2",
+        "PYTHONHASHSEED": "7",
+        "NUMBA_CPU_NAME": "generic",
+    },
+}
+"""The same with compiled loops; their compiler may use what instructions it likes."""
 
 FLUSHING: Final = """
 import torch
@@ -111,6 +120,13 @@ def test_every_operation_and_strategy_and_no_other_gives_the_bits_it_gives_every
 ) -> None:
     shift = list(VARIANTS).index(variant)
     said = json.loads(python(str(DRIVER), "--shift", str(shift), **VARIANTS[variant]))
+    assert {name: it for name, it in said.items() if not name.startswith("naive")} == vectors
+
+
+@pytest.mark.parametrize("variant", COMPILED)
+def test_compiled_loops_give_the_same_bits(variant: str, vectors: dict[str, str]) -> None:
+    shift = list(COMPILED).index(variant)
+    said = json.loads(python(str(DRIVER), "--compiled", "--shift", str(shift), **COMPILED[variant]))
     assert {name: it for name, it in said.items() if not name.startswith("naive")} == vectors
 
 

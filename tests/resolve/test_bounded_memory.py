@@ -16,7 +16,10 @@ _SCRIPT = textwrap.dedent(
 
     import numpy as np
 
-    from crdtmerge import Recipe, Replica
+    import torch
+
+    from crdtmerge import Recipe, Replica, merge
+    from crdtmerge.arith import compiled
     from crdtmerge.dtypes import DType
     from crdtmerge.store.tensorfile import TensorFileWriter
 
@@ -37,6 +40,9 @@ _SCRIPT = textwrap.dedent(
     with Replica.create(folder / "home", base=base, recipe=Recipe(strategy), reference=True) as replica:
         for path in tuned:
             replica.contribute(path, reference=True)
+        compiled.load()                              # what the compiler takes for itself is no tile
+        w = torch.zeros(9)
+        merge([{"w": w}, {"w": w + 1}], base={"w": w}, recipe=Recipe(strategy))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         replica.resolve(budget_bytes=48 << 20, threads=2)
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
