@@ -84,9 +84,9 @@ class On(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 made, stored_base=base, stored=tuple(given.to(self.device) for given in made.given)
             )
 
-        def merged(*args: Any) -> bytes:
+        def merged(*args: Any) -> None:
             with self:
-                return merge(*args)
+                merge(*args)
 
         stream._tile, stream._merge = moved, merged  # type: ignore[assignment]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from crdtmerge.arith import compiled, draw, environment, linear, scalar
 from crdtmerge.arith.across import ascending, ranks
-from crdtmerge.arith.convert import decode, encode, non_finite
+from crdtmerge.arith.convert import decode, encode, encode_into, non_finite
 from crdtmerge.arith.dots import (
     Cosine,
     ExactDot,
@@ -89,6 +89,7 @@ __all__ = [
     "dot",
     "draw",
     "encode",
+    "encode_into",
     "environment",
     "exact_dot",
     "exact_squared_norm",

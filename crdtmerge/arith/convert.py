@@ -87,13 +87,25 @@ def encode(values: Tensor, dtype: DType) -> bytes:
         ParameterError: if the type is not floating.
         NonFiniteError: if a value is not finite, or would not be in ``dtype``.
     """
+    raw = bytearray(len(values) * dtype.itemsize)
+    encode_into(memoryview(raw), values, dtype)
+    return bytes(raw)
+
+
+def encode_into(out: memoryview, values: Tensor, dtype: DType) -> None:
+    """Write what `encode` returns to memory of just that size; raises as it does."""
     _require_floating(dtype)
+    if len(out) != len(values) * dtype.itemsize:
+        raise ParameterError(f"{len(out)} bytes are no room for {len(values)} {dtype.code} elements")
+    if not len(values):
+        return
     values = values.cpu()
     loops = compiled.kernels()
     if loops is not None and dtype in (DType.F32, DType.BF16) and values.is_contiguous():
-        patterns = np.empty(len(values), "<f4" if dtype is DType.F32 else "<u2")
-        if (loops.to_float32 if dtype is DType.F32 else loops.to_bfloat16)(values.numpy(), patterns):
-            return patterns.tobytes()
+        patterns = np.frombuffer(out, "<f4" if dtype is DType.F32 else "<u2")
+        rounding = loops.to_float32 if dtype is DType.F32 else loops.to_bfloat16
+        if patterns.flags.aligned and rounding(values.numpy(), patterns):
+            return
     if dtype.itemsize == 1:
         stored = EIGHTHS[dtype].encode(values)
     elif dtype.itemsize == 2:
@@ -101,11 +113,10 @@ def encode(values: Tensor, dtype: DType) -> bytes:
     else:
         stored = values.to(_TORCH[dtype])
     array = stored.numpy()
-    raw = array.astype(f"<{array.dtype.kind}{array.itemsize}", copy=False).tobytes()
-    bad = non_finite(raw, dtype)
+    np.frombuffer(out, f"<{array.dtype.kind}{array.itemsize}")[:] = array
+    bad = non_finite(out, dtype)
     if bad is not None:
         raise NonFiniteError(f"element {bad} is {values[bad].item()!r}, which no finite {dtype.code} is near")
-    return raw
 
 
 def non_finite(raw: Readable, dtype: DType, *, bound: float | None = None) -> int | None:

@@ -83,7 +83,7 @@ def agreeing_mean(values: Sequence[Tensor], weights: Sequence[Fraction], elected
     """
     factors = [nearest(weight) for weight in weights]
     loops = compiled.kernels()
-    if loops is not None and all(x.is_contiguous() and not x.is_cuda for x in (*values, elected)):
+    if loops is not None and all(x.is_contiguous() and x.is_cpu for x in (*values, elected)):
         out = torch.empty_like(elected)
         places = np.array([x.data_ptr() for x in values], np.uint64)
         loops.agreeing_mean(out.view(-1).numpy(), places, np.array(factors), elected.view(-1).numpy())
@@ -135,7 +135,7 @@ def difference(x: Elements, base: Tensor) -> Tensor:
     """
     loops = compiled.kernels()
     place = located(x) if loops is not None and isinstance(x, Stored) and x.shape == base.shape else None
-    if loops is None or place is None or not len(x) or base.is_cuda or not base.is_contiguous():
+    if loops is None or place is None or not len(x) or not base.is_cpu or not base.is_contiguous():
         return decoded(x) - base
     out = torch.empty_like(base)
     loops.subtract(out.numpy(), place[0], place[1], base.numpy())

@@ -91,4 +91,4 @@ def located(x: Elements) -> tuple[int, int, object] | None:
         address = array.__array_interface__["data"][0]
         return None if address % x.dtype.itemsize else (address, kind, array)
     tensor = decoded(x)
-    return None if tensor.is_cuda or not tensor.is_contiguous() else (tensor.data_ptr(), 0, tensor)
+    return None if not tensor.is_cpu or not tensor.is_contiguous() else (tensor.data_ptr(), 0, tensor)

@@ -25,7 +25,7 @@ from typing import Final
 import torch
 
 from crdtmerge import digest as digests
-from crdtmerge.digest import Digest, Domain, digest
+from crdtmerge.digest import Digest, Domain, Readable, digest
 from crdtmerge.dtypes import DType
 from crdtmerge.errors import MalformedError, StoreError
 from crdtmerge.limits import BLOCK_BYTES, MIB
@@ -52,9 +52,13 @@ class MemorySink:
         self._layout = {name: (dtype, shape) for name, dtype, shape in layout}
         self._data = {name: _memory(element_count(shape) * dtype.itemsize) for name, dtype, shape in layout}
 
-    def write(self, name: str, begin: int, raw: bytes) -> None:
+    def room(self, name: str, begin: int, end: int) -> memoryview:
+        """Return where bytes ``[begin, end)`` of one tensor go."""
+        return memoryview(self._data[name])[begin:end]
+
+    def write(self, name: str, begin: int, raw: Readable) -> None:
         """Take the bytes of one tensor from ``begin`` on."""
-        memoryview(self._data[name])[begin : begin + len(raw)] = raw
+        self.room(name, begin, begin + len(raw))[:] = raw
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
@@ -82,24 +86,35 @@ class TensorDigests:
         self._open: dict[str, bytearray] = {}
         self._seen = dict.fromkeys(self._layout, 0)
 
-    def feed(self, name: str, begin: int, raw: bytes) -> Digest | None:
+    def feed(self, name: str, begin: int, raw: Readable) -> Digest | None:
         """Take the next bytes of a tensor; its root when they were the last."""
         if begin != self._seen[name]:
             raise StoreError(f"{name}: bytes arrive at {begin}, wanted {self._seen[name]}")
         self._seen[name] += len(raw)
         pending = self._open.setdefault(name, bytearray())
-        pending += raw
-        whole = len(pending) - len(pending) % BLOCK_BYTES
         dtype, shape = self._layout[name]
         last = self._seen[name] == element_count(shape) * dtype.itemsize
-        for start in range(0, len(pending) if last else whole, BLOCK_BYTES):
-            block = bytes(pending[start : min(start + BLOCK_BYTES, len(pending))])
-            self._blocks[name].append(digest(Domain.BLOCK, block))
-        del pending[: len(pending) if last else whole]
+        fresh = memoryview(raw)
+        if pending:
+            taken = min(len(fresh), BLOCK_BYTES - len(pending))
+            pending += fresh[:taken]
+            fresh = fresh[taken:]
+            if len(pending) == BLOCK_BYTES:
+                self._add(name, pending)
+                pending.clear()
+        whole = len(fresh) - len(fresh) % BLOCK_BYTES
+        for start in range(0, whole, BLOCK_BYTES):
+            self._add(name, fresh[start : start + BLOCK_BYTES])
+        pending += fresh[whole:]
+        if last and pending:
+            self._add(name, pending)
         if not last:
             return None
         del self._open[name]
         return tensor_root(dtype, shape, self._blocks[name])
+
+    def _add(self, name: str, block: Readable) -> None:
+        self._blocks[name].append(digest(Domain.BLOCK, block))
 
 
 class FileSink:
@@ -137,7 +152,10 @@ class FileSink:
         """Names of the tensors that are complete, from an earlier run too."""
         return frozenset(self._roots)
 
-    def write(self, name: str, begin: int, raw: bytes) -> None:
+    def room(self, name: str, begin: int, end: int) -> None:
+        """None: bytes are wanted in order."""
+
+    def write(self, name: str, begin: int, raw: Readable) -> None:
         """Take the next bytes of one tensor."""
         self._writer.write(name, begin, raw)
         root = self._digests.feed(name, begin, raw)

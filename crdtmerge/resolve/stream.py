@@ -18,6 +18,7 @@ import torch
 
 from crdtmerge import arith
 from crdtmerge.arith import Tensor
+from crdtmerge.digest import Readable
 from crdtmerge.errors import NonFiniteError, ParameterError
 from crdtmerge.limits import BLOCK_BYTES, MIB
 from crdtmerge.store import Reader
@@ -58,7 +59,10 @@ _Out = TypeVar("_Out")
 class Sink(Protocol):
     """Where merged bytes go."""
 
-    def write(self, name: str, begin: int, raw: bytes) -> None:
+    def room(self, name: str, begin: int, end: int) -> memoryview | None:
+        """Return memory for bytes ``[begin, end)`` of a tensor, in any order; None: hand them over."""
+
+    def write(self, name: str, begin: int, raw: Readable) -> None:
         """Take the bytes of one tensor from ``begin`` on; tensors and tiles arrive in order."""
 
 
@@ -68,6 +72,16 @@ class _Piece:
     output: Output
     start: int
     stop: int
+
+    @property
+    def begin(self) -> int:
+        """The first byte."""
+        return self.start * self.output.dtype.itemsize
+
+    @property
+    def end(self) -> int:
+        """Behind the last byte."""
+        return self.stop * self.output.dtype.itemsize
 
 
 def execute(
@@ -110,11 +124,15 @@ def execute(
             for piece in _cut(assignment, output, width, budget_bytes)
         ]
 
-        def merge(piece: _Piece, survey: Survey | None = survey) -> bytes:
-            return _merge(plan, reader, piece, survey)
+        def merge(piece: _Piece, survey: Survey | None = survey) -> memoryview | None:
+            room = sink.room(piece.output.name, piece.begin, piece.end)
+            raw = memoryview(bytearray(piece.end - piece.begin)) if room is None else room
+            _merge(plan, reader, piece, survey, raw)
+            return raw if room is None else None
 
         for piece, raw in _in_order(merge, pieces, threads):
-            sink.write(piece.output.name, piece.start * piece.output.dtype.itemsize, raw)
+            if raw is not None:
+                sink.write(piece.output.name, piece.begin, raw)
             if progress is not None:
                 progress(piece.stop - piece.start)
     for tensor in plan.copied:
@@ -221,12 +239,12 @@ def _tile(plan: Plan, reader: Reader, piece: _Piece) -> Tile:
     )
 
 
-def _merge(plan: Plan, reader: Reader, piece: _Piece, survey: Survey | None) -> bytes:
+def _merge(plan: Plan, reader: Reader, piece: _Piece, survey: Survey | None, out: memoryview) -> None:
     tile = _tile(plan, reader, piece)
     extra = () if piece.assignment.strategy.survey is None else (survey,)
     merged: Tensor = piece.assignment.strategy.function(tile, *extra, **piece.assignment.arguments)
     try:
-        return arith.encode(merged, piece.output.dtype)
+        arith.encode_into(out, merged, piece.output.dtype)
     except NonFiniteError as error:
         raise NonFiniteError(
             f"{piece.output.name}: a merged value does not fit {piece.output.dtype.code} "
