@@ -72,6 +72,7 @@ class Checker(Watch):
         self.enemies: set[NodeId] = set()
         self.noted: Counter[str] = Counter()
         self._verified: set[bytes] = set()
+        self._wholes: dict[tuple[Meta, Digest], bytes] = {}
         self._bans: dict[NodeId, dict[Digest, Ban]] = {}
 
     def noticed(self, what: str) -> None:
@@ -136,7 +137,7 @@ class Checker(Watch):
             case GetBlock(), GetBlockReply() if reply.data is not None:
                 _same("served block", request.digest, digest(Domain.BLOCK, reply.data))
             case GetMeta(), GetMetaReply() if reply.total:
-                whole = _whole(host, request)
+                whole = self._whole(host, request)
                 if reply.chunk != whole[request.offset : request.offset + len(reply.chunk)]:
                     raise broken("G4", f"{_name(host.id)} serves something else than a {request.kind.value}")
             case GetOps(), GetOpsReply():
@@ -146,6 +147,16 @@ class Checker(Watch):
             case Records(), RecordsReply():
                 for data in reply.records:
                     self._record(data) if request.space is Space.RECORDS else Attestation.decode(data)
+
+    def _whole(self, host: Driver, request: GetMeta) -> bytes:
+        """Return what the digest stands for; a machine may still know what its disk has just lost."""
+        name = request.kind, request.digest
+        if name not in self._wholes:
+            if request.kind is Meta.MANIFEST:
+                self._wholes[name] = host.disk.manifests[request.digest].encoded
+            else:
+                self._wholes[name] = b"".join(host.disk.tensors[request.digest])
+        return self._wholes[name]
 
     def _verify(self, data: bytes) -> Digest:
         operation = Operation.decode(data)
@@ -237,12 +248,6 @@ def _is_member(peer: Peer, node: NodeId) -> bool:
 def _same(what: str, wanted: Digest, got: Digest) -> None:
     if wanted != got:
         raise broken("G4", f"{what}: wanted {wanted.hex()}, got {got.hex()}")
-
-
-def _whole(host: Driver, request: GetMeta) -> bytes:
-    if request.kind is Meta.MANIFEST:
-        return host.disk.manifests[request.digest].encoded
-    return b"".join(host.disk.tensors[request.digest])
 
 
 def _name(node: NodeId) -> str:

@@ -116,7 +116,8 @@ class Peer:
             bytes_max=ops.charter.policy.contribution_bytes_max,
             rests_until=self._contacts.rests_until,
         )
-        self._answers = Answers(self._exchange, self._intake, self._shelves, Server(content), self._keep)
+        self._server = Server(content)
+        self._answers = Answers(self._exchange, self._intake, self._shelves, self._server, self._keep)
 
     @property
     def view(self) -> View:
@@ -204,6 +205,8 @@ class Peer:
 
         With ``lost``, some is gone, or was found damaged and discarded: it is fetched again.
         """
+        if lost:
+            self._server.forget()
         self._transfer.look_again(now_ms, lost=lost)
         return self._outputs()
 

@@ -25,6 +25,10 @@ class Server:
         self._last: tuple[Meta, Digest] | None = None
         self._data = b""
 
+    def forget(self) -> None:
+        """Something was erased, or found damaged: what is kept here may be it."""
+        self._last, self._data = None, b""
+
     def have(self, request: Have) -> HaveReply:
         """Return a bit for each block asked about."""
         bits = sum(self._content.blocks.has(block) << i for i, block in enumerate(request.digests))

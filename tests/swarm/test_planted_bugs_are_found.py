@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 import pytest
 
+from crdtmerge.block import Block
 from crdtmerge.digest import Digest, Domain, digest
 from crdtmerge.errors import SimulationError
+from crdtmerge.keys import NodeId
 from crdtmerge.op import Operation
 from crdtmerge.simulations import merging
 from crdtmerge.simulations.checkers import Checker
@@ -18,10 +20,14 @@ from crdtmerge.simulations.run import simulate
 from crdtmerge.simulations.scenario import read
 from crdtmerge.simulations.swarm import Swarm
 from crdtmerge.sync import transfer
+from crdtmerge.sync.blobs import GetBlockReply
 from crdtmerge.sync.contacts import Contacts
+from crdtmerge.sync.events import Failure
 from crdtmerge.sync.exchange import Exchange
 from crdtmerge.sync.intake import Intake
 from crdtmerge.sync.peer import Peer
+from crdtmerge.sync.transfer import Transfer
+from crdtmerge.sync.wants import Piece
 
 ROUGH = """
     nodes = 5
@@ -66,20 +72,22 @@ def test_a_disk_that_forgets_what_it_confirmed_is_found(monkeypatch: pytest.Monk
     assert found().startswith("G2")
 
 
-class Whatever(bytes):
-    """Bytes that equal all others."""
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-    __hash__ = bytes.__hash__
-
-
 def test_a_block_that_nobody_checked_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "digest", lambda domain, data: Whatever())
+    got_block, wanted = Transfer._got_block, []
+
+    def remembers(
+        self: Transfer, now_ms: int, node: NodeId, piece: Piece, end: GetBlockReply | Failure
+    ) -> None:
+        wanted.append(piece.digest)
+        got_block(self, now_ms, node, piece, end)
+
+    def believes(data: bytes) -> Block:
+        block = Block(data)
+        object.__setattr__(block, "digest", wanted[-1])
+        return block
+
+    monkeypatch.setattr(Transfer, "_got_block", remembers)
+    monkeypatch.setattr(transfer, "Block", believes)
     assert found(seeds=12).startswith("G4: stored block")
 
 

@@ -76,6 +76,17 @@ def test_members_are_answered_whatever_they_ask() -> None:
     assert replies == [f"{type(request).__name__}Reply" for request in requests(story)]
 
 
+def test_what_was_erased_is_not_given_from_memory() -> None:
+    party = Party(story_of("ann"), {"root": None, "ann": None})
+    manifest = party.disks["root"].put_model({"w": bytes(8)})
+    request = m.GetMeta(m.Meta.MANIFEST, manifest.digest)
+    given_before = m.GetMetaReply(len(manifest.encoded), manifest.encoded)
+    assert party.ask("ann", "root", request) == given_before
+    party.disks["root"].discard(manifest.digest)
+    party.do("root", party.peers["root"].on_stored(party.now_ms, lost=True))
+    assert party.ask("ann", "root", request) == m.GetMetaReply(0)
+
+
 @pytest.mark.parametrize("stranger", ["mallory", "banned"])
 def test_strangers_and_the_banned_are_refused_whatever_they_ask(stranger: str) -> None:
     story = story_of("ann", "banned")
