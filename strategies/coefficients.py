@@ -88,7 +88,7 @@ def metagpt(tile: Tile, survey: Norms, *, scope: str) -> Tensor:
     Source: Zhou et al. 2024, in the form of the STAR repository: norms of the whole task vector.
     ``scope=tensor`` is ours.
     """
-    return onto(tile, weighted_sum(tile.deltas, survey.shares(tile)), _ONE)
+    return onto(tile, weighted_sum(tile.changes, survey.shares(tile)), _ONE)
 
 
 def by_differences(

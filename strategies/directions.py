@@ -42,7 +42,7 @@ def combined(tile: Tile, coefficients: Sequence[float], of: str) -> Tensor:
         return weighted_sum(tile.terms, exact)
     if tile.base is None:
         raise MissingBaseError("of=deltas reads differences from a base, and there is none")
-    return onto(tile, weighted_sum(tile.deltas, exact), Fraction(1))
+    return onto(tile, weighted_sum(tile.changes, exact), Fraction(1))
 
 
 def shares(group: Group, name: str) -> list[float]:
@@ -195,7 +195,7 @@ def model_stock(tile: Tile, survey: Ratios, *, filter_wise: bool) -> Tensor:
 
     Source: Jang et al. 2024, section 4, for any k as in mergekit. The paper merges two fine-tunes.
     """
-    merged = mean(tile.deltas, tile.weights)
+    merged = mean(tile.changes, tile.weights)
     if not filter_wise:
         return onto(tile, merged, Fraction(survey[tile.tensor]))
     columns = tile.shape[-1] if tile.shape else 1

@@ -164,7 +164,7 @@ def ota_merge(
     """
     said = _second_moments(tile)
     found = speaking(tile, said, "adam.v", missing)
-    average = mean(tile.deltas, tile.weights)
+    average = mean(tile.changes, tile.weights)
     if not found:
         return onto(tile, average, Fraction(1))
     masks = survey.masks(tile, scores(tile, said), threshold)

@@ -108,5 +108,5 @@ def task_arithmetic(tile: Tile, *, scale: Fraction, normalize: bool) -> Tensor:
     1), the guard of ``normalize`` from mergekit.
     """
     normalizes = normalize and not cancel(tile.weights)
-    merged = (mean if normalizes else weighted_sum)(tile.deltas, tile.weights)
+    merged = (mean if normalizes else weighted_sum)(tile.changes, tile.weights)
     return onto(tile, merged, scale)

@@ -212,7 +212,7 @@ def dual_projection(
     differences = matrices(tile)
     if mode == "sylvester":
         if differences is None:
-            return onto(tile, mean(tile.deltas, tile.weights), Fraction(1))
+            return onto(tile, mean(tile.changes, tile.weights), Fraction(1))
         return onto(tile, balanced(differences, tile.weights, epsilon, space).flatten(), Fraction(1))
     tile.group.unweighted(f"dual_projection mode={mode}")
     if differences is None:

@@ -112,7 +112,7 @@ def lot_merge(tile: Tile, *, normalize: str, ridge: Fraction, scale: Fraction, m
     """
     require_shares("lot_merge", tile.group)
     weights = proportions(tile.weights)
-    average = mean(tile.deltas, tile.weights)
+    average = mean(tile.changes, tile.weights)
     inputs = inputs_of(tile, missing)
     if inputs is not None:
         factors = _factors(tile, inputs.members, inputs.traces(), weights, normalize, summed=False)

@@ -34,7 +34,6 @@ from crdtmerge.arith.elementwise import (
     agreeing,
     agreeing_mean,
     clamp,
-    difference,
     masked,
     maximum,
     minimum,
@@ -61,9 +60,10 @@ from crdtmerge.arith.rank import (
 )
 from crdtmerge.arith.reduce import LaneDot, LaneGram, LaneSum, dot, lane_sum, squared_norm
 from crdtmerge.arith.scalar import nearest
-from crdtmerge.arith.stored import Elements, Stored, decoded
+from crdtmerge.arith.stored import Change, Elements, Stored, Values, decoded
 
 __all__ = [
+    "Change",
     "Cosine",
     "Cut",
     "Elements",
@@ -77,6 +77,7 @@ __all__ = [
     "Stored",
     "Tensor",
     "TopSelection",
+    "Values",
     "agreeing",
     "agreeing_mean",
     "ascending",
@@ -85,7 +86,6 @@ __all__ = [
     "cosine",
     "decode",
     "decoded",
-    "difference",
     "dot",
     "draw",
     "encode",

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from crdtmerge.arith import compiled
 from crdtmerge.arith.scalar import nearest
-from crdtmerge.arith.stored import Elements, Stored, decoded, located
+from crdtmerge.arith.stored import Change, Elements, decoded, located
 from crdtmerge.errors import ParameterError
 
 _ONE: Final = Fraction(1)
@@ -102,43 +102,34 @@ def agreeing(x: Tensor, weight: Fraction, elected: Tensor) -> Tensor:
 
 
 def _combined(terms: Sequence[Elements], factors: list[float], divisor: float) -> Tensor | None:
-    """Return the sum by the compiled loop; None if there is none, or it cannot read the terms."""
+    """Return the sum by a compiled loop; None if there is none, or it cannot read the terms."""
     loops = compiled.kernels()
-    if loops is None:
-        return None
     shape = terms[0].shape
-    if not shape.numel() or any(term.shape != shape for term in terms):
+    if loops is None or not shape.numel() or any(term.shape != shape for term in terms):
         return None
-    places = [located(term) for term in terms]
-    addresses = [place[0] for place in places if place is not None]
-    kinds = [place[1] for place in places if place is not None]
-    if len(addresses) < len(terms):
+    changes = [isinstance(term, Change) and term.fresh for term in terms]
+    bases = {id(term.base): term.base for term in terms if isinstance(term, Change) and term.fresh}
+    if len(bases) > 1:
+        return None
+    places = [located(term.x if isinstance(term, Change) and term.fresh else term) for term in terms]
+    under = [located(base) for base in bases.values()]
+    found = [place for place in (*places, *under) if place is not None]
+    if len(found) < len(terms) + len(bases):
         return None
     # Where 1 / d is a power of two, the product with it is the quotient: both round the same number.
     exact = abs(math.frexp(divisor)[0]) == 0.5 and 2.0**-1000 < abs(divisor) < 2.0**1000
     out = torch.empty(shape, dtype=torch.float64)
-    loops.combine(
+    streams = (
         out.view(-1).numpy(),
-        np.array(addresses, np.uint64),
-        np.array(kinds, np.uint8),
+        np.array([address for address, _, _ in found[: len(terms)]], np.uint64),
+        np.array([kind for _, kind, _ in found[: len(terms)]], np.uint8),
         np.array(factors),
-        1.0 if exact else divisor,
-        1.0 / divisor if exact else 1.0,
     )
-    return out
-
-
-def difference(x: Elements, base: Tensor) -> Tensor:
-    """Return ``x - base``, [n] float64, of [n] elements and [n] float64.
-
-    Determinism: one subtraction for each element.
-    """
-    loops = compiled.kernels()
-    place = located(x) if loops is not None and isinstance(x, Stored) and x.shape == base.shape else None
-    if loops is None or place is None or not len(x) or not base.is_cpu or not base.is_contiguous():
-        return decoded(x) - base
-    out = torch.empty_like(base)
-    loops.subtract(out.numpy(), place[0], place[1], base.numpy())
+    last = (1.0, 1.0 / divisor) if exact else (divisor, 1.0)
+    if under:
+        loops.combine_changes(*streams, np.array(changes), found[-1][0], found[-1][1], *last)
+    else:
+        loops.combine(*streams, *last)
     return out
 
 

@@ -87,6 +87,81 @@ def _add_four(total: Array, a: Array, b: Array, c: Array, d: Array, factors: Arr
 
 
 @_compile
+def _add_change(total: Array, x: Array, origin: Array, factor: float, first: bool) -> None:
+    if first:
+        for i in range(total.size):
+            total[i] = (np.float64(x[i]) - origin[i]) * factor
+    else:
+        for i in range(total.size):
+            total[i] = total[i] + (np.float64(x[i]) - origin[i]) * factor
+
+
+@_compile
+def _decode(address: Any, kind: int, begin: int, out: Array) -> None:
+    size = out.size
+    if kind == FLOAT64:
+        exact = carray(_pointer(np.uint64(address + begin * 8)), (size,), np.float64)
+        for i in range(size):
+            out[i] = exact[i]
+    elif kind == FLOAT32:
+        single = carray(_pointer(np.uint64(address + begin * 4)), (size,), np.float32)
+        for i in range(size):
+            out[i] = np.float64(single[i])
+    else:
+        wide = np.empty(size, np.float32)
+        _widen(carray(_pointer(np.uint64(address + begin * 2)), (size,), np.uint16), wide)
+        for i in range(size):
+            out[i] = np.float64(wide[i])
+
+
+@_compile
+def combine_changes(
+    out: Array,
+    addresses: Array,
+    kinds: Array,
+    factors: Array,
+    changes: Array,
+    base: int,
+    base_kind: int,
+    divisor: float,
+    scale: float,
+) -> None:
+    """Do what `combine` does, with x - base for those x that ``changes`` says so of.
+
+    Args:
+        out, addresses, kinds, factors, divisor, scale: as there.
+        changes: [k] bool.
+        base: where the n elements of the base begin.
+        base_kind: what they are.
+    """
+    origin, decoded = np.empty(_CHUNK), np.empty(_CHUNK)
+    for begin in range(0, out.size, _CHUNK):
+        size = min(_CHUNK, out.size - begin)
+        total = out[begin : begin + size]
+        _decode(base, base_kind, begin, origin[:size])
+        for j in range(addresses.size):
+            first = j == 0
+            if kinds[j] == FLOAT32:
+                single = carray(_pointer(addresses[j] + np.uint64(begin * 4)), (size,), np.float32)
+                if changes[j]:
+                    _add_change(total, single, origin, factors[j], first)
+                else:
+                    _add(total, single, factors[j], first)
+            else:
+                _decode(np.int64(addresses[j]), kinds[j], begin, decoded[:size])
+                if changes[j]:
+                    _add_change(total, decoded, origin, factors[j], first)
+                else:
+                    _add(total, decoded, factors[j], first)
+        if scale != 1.0:
+            for i in range(size):
+                total[i] = total[i] * scale
+        if divisor != 1.0:
+            for i in range(size):
+                total[i] = total[i] / divisor
+
+
+@_compile
 def combine(out: Array, addresses: Array, kinds: Array, factors: Array, divisor: float, scale: float) -> None:
     """Write ((w₀x₀ + w₁x₁) + …) · scale ÷ divisor to ``out``; a scale or divisor of 1 does nothing.
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.arith.convert import decode
 from crdtmerge.digest import Readable
 from crdtmerge.dtypes import DType
@@ -61,6 +62,11 @@ class Stored:
             self._raw = raw
         return self._raw
 
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody has asked for float64 yet."""
+        return self._decoded is None
+
     def decoded(self) -> Tensor:
         """Return the elements as [n] float64, decoded once; not to be changed.
 
@@ -72,18 +78,67 @@ class Stored:
         return self._decoded
 
 
-Elements: TypeAlias = "Tensor | Stored"
+Values: TypeAlias = "Tensor | Stored"
 """[n] elements: float64, or as they are stored."""
+
+
+class Change:
+    """[n] differences of elements from a base, taken when they are first needed.
+
+    Determinism: one subtraction for each element.
+
+    Args:
+        x: [n] elements.
+        base: [n] elements.
+    """
+
+    __slots__ = ("_decoded", "base", "x")
+
+    def __init__(self, x: Values, base: Values) -> None:
+        self.x, self.base = x, base
+        self._decoded: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def shape(self) -> torch.Size:
+        """[n]."""
+        return self.x.shape
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody has asked for float64 yet."""
+        return self._decoded is None
+
+    def decoded(self) -> Tensor:
+        """Return the differences as [n] float64, taken once; not to be changed."""
+        if self._decoded is None:
+            self._decoded = self._difference()
+        return self._decoded
+
+    def _difference(self) -> Tensor:
+        loops, base = compiled.kernels(), decoded(self.base)
+        place = located(self.x) if loops is not None and self.x.shape == base.shape else None
+        if loops is None or place is None or not len(self) or not base.is_cpu or not base.is_contiguous():
+            return decoded(self.x) - base
+        out = torch.empty_like(base)
+        loops.subtract(out.view(-1).numpy(), place[0], place[1], base.view(-1).numpy())
+        return out
+
+
+Elements: TypeAlias = "Values | Change"
+"""[n] elements: float64, or on the way to it."""
 
 
 def decoded(x: Elements) -> Tensor:
     """Return [n] float64."""
-    return x.decoded() if isinstance(x, Stored) else x
+    return x if isinstance(x, Tensor) else x.decoded()
 
 
 def located(x: Elements) -> tuple[int, int, object] | None:
     """Return address and kind of the elements, and what keeps them there; None if no loop reads them."""
-    if isinstance(x, Stored) and x._decoded is None:
+    if isinstance(x, Stored) and x.fresh:
         kind = _KINDS.get(x.dtype)
         if kind is None:
             return None

@@ -12,7 +12,7 @@ from fractions import Fraction
 import torch
 
 from crdtmerge import arith
-from crdtmerge.arith import Elements, Stored, Tensor
+from crdtmerge.arith import Stored, Tensor, Values
 from crdtmerge.manifest import Factor, Kind, Manifest
 from crdtmerge.manifest import Tensor as Entry
 from crdtmerge.store import Reader
@@ -39,7 +39,7 @@ def read(reader: Reader, entry: Entry, start: int, stop: int) -> Tensor:
 
 def read_contribution(
     reader: Reader, manifest: Manifest, name: str, columns: int, start: int, stop: int
-) -> tuple[Elements, bool]:
+) -> tuple[Values, bool]:
     """Return elements ``[start, stop)`` of one tensor of a contribution, and whether they are differences.
 
     Args:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
-from crdtmerge.arith import Elements, Tensor, decoded, difference
+from crdtmerge.arith import Change, Elements, Tensor, Values, decoded
 from crdtmerge.coefficients import Coefficients
 from crdtmerge.digest import Digest
 from crdtmerge.errors import ParameterError
@@ -105,8 +105,8 @@ class Tile:
     tensor: str
     shape: tuple[int, ...]
     start: int
-    stored_base: Elements | None
-    stored: tuple[Elements, ...]
+    stored_base: Values | None
+    stored: tuple[Values, ...]
     is_delta: tuple[bool, ...]
     group: Group
     keys: tuple[bytes, ...] = ()
@@ -147,15 +147,20 @@ class Tile:
     def models(self) -> tuple[Tensor, ...]:
         """The contributions' values, k times [n]."""
         return tuple(
-            self._base + given if delta else given
+            decoded(self._origin) + given if delta else given
             for given, delta in zip(self.given, self.is_delta, strict=True)
         )
 
     @cached_property
     def deltas(self) -> tuple[Tensor, ...]:
         """The contributions' differences from the base, k times [n]."""
+        return tuple(decoded(x) for x in self.changes)
+
+    @cached_property
+    def changes(self) -> tuple[Elements, ...]:
+        """The same as terms of a sum, k times [n]: not taken before they must be."""
         return tuple(
-            decoded(x) if delta else difference(x, self._base)
+            x if delta else Change(x, self._origin)
             for x, delta in zip(self.stored, self.is_delta, strict=True)
         )
 
@@ -176,10 +181,10 @@ class Tile:
         return replace(self, stored=tuple(deltas), is_delta=(True,) * self.count, factors=())
 
     @property
-    def _base(self) -> Tensor:
-        if self.base is None:
+    def _origin(self) -> Values:
+        if self.stored_base is None:
             raise ParameterError("this strategy reads differences from a base: declare needs_base=True")
-        return self.base
+        return self.stored_base
 
 
 class Survey(Protocol):

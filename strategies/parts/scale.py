@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from crdtmerge.arith import Tensor, nearest
+from crdtmerge.arith import Tensor, nearest, weighted_sum
 from crdtmerge.errors import MissingBaseError
 from crdtmerge.strategy import Tile
 
@@ -19,9 +19,9 @@ def onto(tile: Tile, merged: Tensor, factor: Fraction) -> Tensor:
     Raises:
         MissingBaseError: if the tile has no base.
     """
-    if tile.base is None:
+    if tile.stored_base is None:
         raise MissingBaseError("this strategy moves the base, and there is none")
-    return tile.base + merged if factor == 1 else (merged * nearest(factor)).add_(tile.base)
+    return weighted_sum([tile.stored_base, merged], [Fraction(1), factor])
 
 
 def rescaled(kept: Tensor, probability: Fraction) -> Tensor:

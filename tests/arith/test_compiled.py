@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmerge import arith
-from crdtmerge.arith import Elements, Stored, compiled, elementwise, order
+from crdtmerge.arith import Change, Elements, Stored, Values, compiled, elementwise, order
 from crdtmerge.dtypes import DType
 from crdtmerge.errors import NonFiniteError
 
@@ -101,10 +101,31 @@ def test_extreme_divisors_divide(divisor: float) -> None:
     assert ours == theirs
 
 
+@given(st.data(), SIZES, SEEDS, st.integers(1, 5))
+def test_sums_of_values_and_of_changes_from_a_base(data: st.DataObject, size: int, seed: int, k: int) -> None:
+    weights = data.draw(st.lists(st.fractions(-3, 3, max_denominator=10), min_size=k, max_size=k))
+    kinds = data.draw(st.lists(st.sampled_from([*READ, None]), min_size=k, max_size=k))
+    changes = data.draw(st.lists(st.booleans(), min_size=k, max_size=k))
+    kind_of_base = data.draw(st.sampled_from([*READ, None]))
+    divisor = data.draw(st.sampled_from([Fraction(1), Fraction(3), Fraction(1, 2)]))
+
+    def values(seed: int, kind: DType | None) -> Values:
+        row = numbers(size, seed)
+        return row if kind is None else stored(row, kind)
+
+    def terms() -> list[Elements]:
+        base = values(seed + 99, kind_of_base)
+        given = [values(seed + i, kind) for i, kind in enumerate(kinds)]
+        return [Change(x, base) if change else x for x, change in zip(given, changes, strict=True)]
+
+    ours, theirs = twice(lambda: arith.weighted_sum(terms(), weights, divisor=divisor))
+    assert ours == theirs
+
+
 @given(SIZES, SEEDS, st.sampled_from(READ), st.sampled_from([0, 1, 2, 8]))
 def test_differences_from_a_base(size: int, seed: int, dtype: DType, offset: int) -> None:
     row, base = numbers(size, seed), numbers(size, seed + 1)
-    ours, theirs = twice(lambda: arith.difference(stored(row, dtype, offset=offset), base))
+    ours, theirs = twice(lambda: Change(stored(row, dtype, offset=offset), base).decoded())
     assert ours == theirs
 
 
