@@ -12,9 +12,6 @@ from crdtmerge.strategy import find, strategies
 SCALES: Final = ("0.2", "0.4", "0.7", "1")
 """λ, tried for everything that has one."""
 
-FEW_SCALES: Final = ("0.4", "1")
-"""The same for what is slow."""
-
 OTHER: Final[dict[str, list[dict[str, object]]]] = {
     "ties": [{"density": d, "scale": s} for d in ("0.2", "0.5") for s in ("0.5", "1")],
     "dare": [{"p": p} for p in ("0.5", "0.9")],
@@ -49,5 +46,5 @@ def settings(name: str) -> list[dict[str, object]]:
     """Return the settings to try, the default first."""
     found = [{}, *OTHER.get(name, [])]
     if name not in OTHER and any(spec.name == "scale" for spec in find(name).parameters):
-        found += [{"scale": scale} for scale in (FEW_SCALES if name in LAST else SCALES)]
+        found += [{"scale": scale} for scale in SCALES]
     return found

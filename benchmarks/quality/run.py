@@ -1,6 +1,6 @@
 """How good merged models are: six text tasks on MiniLM, and federated digits over the number of peers.
 
-    python benchmarks/quality/run.py text --data FOLDER --out results [--seeds 0 1 2] [--strategies ties …]
+    python benchmarks/quality/run.py text --data FOLDER --out results [--seeds 0 1 2] [--strategies ties …] [--defaults]
     python benchmarks/quality/run.py digits --data FOLDER --out results [--seeds 0 1 2]
     python benchmarks/quality/run.py report --out results
 
@@ -34,11 +34,12 @@ class Ledger:
 
     Attributes:
         only: the strategies that are compared in this run; all, if it is empty.
+        defaults: whether nothing is tuned.
         rows: what is known.
     """
 
-    def __init__(self, path: Path, only: Sequence[str] = ()) -> None:
-        self.only = only
+    def __init__(self, path: Path, only: Sequence[str] = (), *, defaults: bool = False) -> None:
+        self.only, self.defaults = only, defaults
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
@@ -64,7 +65,7 @@ def compare(ledger: Ledger, key: dict[str, object], base: State, tuned: list[Sta
     """Merge by every strategy in every setting, and write down how good the results are."""
     names = [name for name in compared() if not ledger.only or name in ledger.only]
     for i, name in enumerate(names):
-        for setting in settings(name):
+        for setting in settings(name)[: 1 if ledger.defaults else None]:
             if ledger.has(**key, strategy=name, setting=setting):
                 continue
             best = ledger.best(**key, strategy=name)
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--strategies", nargs="+", default=[], help="only these (default: all)")
+    parser.add_argument("--defaults", action="store_true", help="tune nothing")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     if chosen.part == "report":
@@ -111,7 +113,7 @@ def main() -> None:
 
         report.write(chosen.out)
         return
-    ledger = Ledger(chosen.out / f"{chosen.part}.jsonl", chosen.strategies)
+    ledger = Ledger(chosen.out / f"{chosen.part}.jsonl", chosen.strategies, defaults=chosen.defaults)
     for seed in chosen.seeds:
         if chosen.part == "text":
             import text
