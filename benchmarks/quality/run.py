@@ -1,9 +1,10 @@
 """How good merged models are: six text tasks on MiniLM, and federated digits over the number of peers.
 
-    python benchmarks/quality/run.py text --data FOLDER --out results [--seeds 0 1 2] [--strategies ties …] [--defaults]
+    python benchmarks/quality/run.py text --data FOLDER --out results [--seeds 0 1 2]
     python benchmarks/quality/run.py digits --data FOLDER --out results [--seeds 0 1 2]
     python benchmarks/quality/run.py report --out results
 
+Either takes ``--strategies`` (only these) and ``--defaults`` (tune nothing): the slowest take hours.
 FOLDER holds the archives that benchmarks/quality/texts.py names. Every (seed, strategy, setting) is one
 line in a file of results; a run that was interrupted goes on behind the last one. Accuracies are percent on
 test examples; "tuned" is the setting that is best on held-out examples, which no model was trained on.
