@@ -20,7 +20,7 @@ from crdtmerge.dtypes import DType
 from crdtmerge.errors import ParameterError
 
 _KINDS = {DType.F64: 0, DType.F32: 1, DType.BF16: 2}
-"""What compiled loops call the types that they read; see `kernels`."""
+"""What compiled loops call the types that they read; see `kernels.sums`."""
 
 
 class Stored:

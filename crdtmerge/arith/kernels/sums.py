@@ -1,47 +1,26 @@
-"""Loops that a compiler of Python makes one pass of: each gives the bits of the torch operations it replaces.
+"""Sums over contributions: any number of streams, each read where it lies and as it is stored.
 
-Nothing is defined here. What a loop returns is defined beside the torch version that calls it, and tests
-compare the two to the bit. Three rules keep them equal: products, sums and quotients are single operations
-in the order that the definition gives (nothing is contracted, since ``fastmath`` stays off); integers do
-the rest; and a loop that meets what it cannot do says so instead of guessing.
-
-Elements come by address, so that any number of streams goes through one compiled loop, and in chunks that
-stay in the first cache. Importing this file takes about a second: `compiled` does it when it pays.
+Elements come by address, so one compiled loop does for any number and any mixture of streams, and in chunks
+that stay in the first cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-Array = np.ndarray[Any, Any]
+from crdtmerge.arith.kernels.compiler import CHUNK, Array, loop
 
 FLOAT64: Final = 0
 FLOAT32: Final = 1
 BFLOAT16: Final = 2
 
-_CHUNK: Final = 2048
-"""Elements that are worked on together: 16 KiB of float64."""
-
 _FOUR: Final = 4
 """Streams that are read side by side: as many as keep the sum in a register for a while."""
-
-
-def _compile(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    compiled: Callable[_P, _R]
-    try:
-        compiled = njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # no place that can be written: compiled again in every process
-        compiled = njit(nogil=True, error_model="numpy")(function)
-    return compiled
 
 
 def _address_as_pointer(context: Any, address: Any) -> Any:
@@ -54,14 +33,14 @@ def _address_as_pointer(context: Any, address: Any) -> Any:
 _pointer: Any = intrinsic(_address_as_pointer)
 
 
-@_compile
+@loop
 def _widen(chunk: Array, out: Array) -> None:
     bits = out.view(np.uint32)
     for i in range(chunk.size):
         bits[i] = np.uint32(chunk[i]) << np.uint32(16)
 
 
-@_compile
+@loop
 def _add(total: Array, x: Array, factor: float, first: bool) -> None:
     if first:
         for i in range(total.size):
@@ -71,7 +50,7 @@ def _add(total: Array, x: Array, factor: float, first: bool) -> None:
             total[i] = total[i] + np.float64(x[i]) * factor
 
 
-@_compile
+@loop
 def _add_four(total: Array, a: Array, b: Array, c: Array, d: Array, factors: Array, first: bool) -> None:
     f, g, h, k = factors[0], factors[1], factors[2], factors[3]
     if first:
@@ -86,7 +65,7 @@ def _add_four(total: Array, a: Array, b: Array, c: Array, d: Array, factors: Arr
             ) + np.float64(d[i]) * k
 
 
-@_compile
+@loop
 def _add_change(total: Array, x: Array, origin: Array, factor: float, first: bool) -> None:
     if first:
         for i in range(total.size):
@@ -96,7 +75,17 @@ def _add_change(total: Array, x: Array, origin: Array, factor: float, first: boo
             total[i] = total[i] + (np.float64(x[i]) - origin[i]) * factor
 
 
-@_compile
+@loop
+def _finish(total: Array, divisor: float, scale: float) -> None:
+    if scale != 1.0:
+        for i in range(total.size):
+            total[i] = total[i] * scale
+    if divisor != 1.0:
+        for i in range(total.size):
+            total[i] = total[i] / divisor
+
+
+@loop
 def _decode(address: Any, kind: int, begin: int, out: Array) -> None:
     size = out.size
     if kind == FLOAT64:
@@ -114,7 +103,7 @@ def _decode(address: Any, kind: int, begin: int, out: Array) -> None:
             out[i] = np.float64(wide[i])
 
 
-@_compile
+@loop
 def combine_changes(
     out: Array,
     addresses: Array,
@@ -134,9 +123,9 @@ def combine_changes(
         base: where the n elements of the base begin.
         base_kind: what they are.
     """
-    origin, decoded = np.empty(_CHUNK), np.empty(_CHUNK)
-    for begin in range(0, out.size, _CHUNK):
-        size = min(_CHUNK, out.size - begin)
+    origin, decoded = np.empty(CHUNK), np.empty(CHUNK)
+    for begin in range(0, out.size, CHUNK):
+        size = min(CHUNK, out.size - begin)
         total = out[begin : begin + size]
         _decode(base, base_kind, begin, origin[:size])
         for j in range(addresses.size):
@@ -153,15 +142,10 @@ def combine_changes(
                     _add_change(total, decoded, origin, factors[j], first)
                 else:
                     _add(total, decoded, factors[j], first)
-        if scale != 1.0:
-            for i in range(size):
-                total[i] = total[i] * scale
-        if divisor != 1.0:
-            for i in range(size):
-                total[i] = total[i] / divisor
+        _finish(total, divisor, scale)
 
 
-@_compile
+@loop
 def combine(out: Array, addresses: Array, kinds: Array, factors: Array, divisor: float, scale: float) -> None:
     """Write ((w₀x₀ + w₁x₁) + …) · scale ÷ divisor to ``out``; a scale or divisor of 1 does nothing.
 
@@ -172,9 +156,9 @@ def combine(out: Array, addresses: Array, kinds: Array, factors: Array, divisor:
         factors: [k] float64.
         divisor, scale: at most one of them other than 1.
     """
-    wide = np.empty((_FOUR, _CHUNK), np.float32)
-    for begin in range(0, out.size, _CHUNK):
-        size = min(_CHUNK, out.size - begin)
+    wide = np.empty((_FOUR, CHUNK), np.float32)
+    for begin in range(0, out.size, CHUNK):
+        size = min(CHUNK, out.size - begin)
         total = out[begin : begin + size]
         j = 0
         while j < addresses.size:
@@ -216,15 +200,10 @@ def combine(out: Array, addresses: Array, kinds: Array, factors: Array, divisor:
                 else:
                     _add(total, a, factors[j], j == 0)
             j += together
-        if scale != 1.0:
-            for i in range(size):
-                total[i] = total[i] * scale
-        if divisor != 1.0:
-            for i in range(size):
-                total[i] = total[i] / divisor
+        _finish(total, divisor, scale)
 
 
-@_compile
+@loop
 def agreeing_mean(out: Array, addresses: Array, factors: Array, elected: Array) -> None:
     """Write the mean, weighted by ``factors``, of those of k streams that have the elected sign to ``out``.
 
@@ -234,9 +213,9 @@ def agreeing_mean(out: Array, addresses: Array, factors: Array, elected: Array) 
         factors: [k] float64.
         elected: [n] float64 of 1, -1 and 0.
     """
-    weight = np.empty(_CHUNK)
-    for begin in range(0, out.size, _CHUNK):
-        size = min(_CHUNK, out.size - begin)
+    weight = np.empty(CHUNK)
+    for begin in range(0, out.size, CHUNK):
+        size = min(CHUNK, out.size - begin)
         total, sign = out[begin : begin + size], elected[begin : begin + size]
         for i in range(size):
             total[i] = weight[i] = 0.0
@@ -252,12 +231,12 @@ def agreeing_mean(out: Array, addresses: Array, factors: Array, elected: Array) 
             total[i] = total[i] / (weight[i] if weight[i] != 0.0 else 1.0) + 0.0
 
 
-@_compile
+@loop
 def subtract(out: Array, address: int, kind: int, base: Array) -> None:
     """Write x - base to ``out``: [n] float64, n elements of a kind from an address on, [n] float64."""
-    wide = np.empty(_CHUNK, np.float32)
-    for begin in range(0, out.size, _CHUNK):
-        size = min(_CHUNK, out.size - begin)
+    wide = np.empty(CHUNK, np.float32)
+    for begin in range(0, out.size, CHUNK):
+        size = min(CHUNK, out.size - begin)
         total, origin = out[begin : begin + size], base[begin : begin + size]
         if kind == FLOAT64:
             exact = carray(_pointer(np.uint64(address + begin * 8)), (size,), np.float64)
@@ -271,63 +250,3 @@ def subtract(out: Array, address: int, kind: int, base: Array) -> None:
             _widen(carray(_pointer(np.uint64(address + begin * 2)), (size,), np.uint16), wide)
             for i in range(size):
                 total[i] = np.float64(wide[i]) - origin[i]
-
-
-@_compile
-def to_float32(values: Array, out: Array) -> bool:
-    """Round [n] float64 to [n] float32; whether all are finite."""
-    bad = False
-    for i in range(values.size):
-        single = np.float32(values[i])
-        out[i] = single
-        bad |= not (abs(single) < np.float32(np.inf))
-    return not bad
-
-
-@_compile
-def to_bfloat16(values: Array, out: Array) -> bool:
-    """Round [n] float64 to the [n] uint16 that are their bfloat16; whether all are finite.
-
-    Rounding to odd first, keeping 13 bits, makes the rounding to float32 and the one after it harmless.
-    """
-    sticky = np.int64((1 << 40) - 1)
-    odd, single = np.empty(_CHUNK, np.int64), np.empty(_CHUNK, np.float32)
-    rounded, pattern = odd.view(np.float64), single.view(np.uint32)
-    whole = values.view(np.int64)
-    bad = False
-    for begin in range(0, values.size, _CHUNK):
-        size = min(_CHUNK, values.size - begin)
-        for i in range(size):
-            bits = whole[begin + i]
-            odd[i] = (((bits & sticky) + sticky) | bits) & ~sticky
-        for i in range(size):
-            single[i] = np.float32(rounded[i])
-        for i in range(size):
-            bits32 = pattern[i]
-            even = (bits32 >> np.uint32(16)) & np.uint32(1)
-            half = (bits32 + np.uint32(0x7FFF) + even) >> np.uint32(16)
-            out[begin + i] = np.uint16(half)
-            bad |= (bits32 & np.uint32(0x7FFFFFFF)) >= np.uint32(0x7F800000)
-            bad |= (half & np.uint32(0x7FFF)) >= np.uint32(0x7F80)
-    return not bad
-
-
-@_compile
-def count_digits(patterns: Array, shift: int, counts: Array) -> None:
-    """Count the digits of [n] int64 patterns, sign bit apart, from bit ``shift`` on, into ``counts``."""
-    mask = np.int64(counts.size - 1)
-    for i in range(patterns.size):
-        counts[(patterns[i] >> shift) & mask] += 1
-
-
-@_compile
-def find(patterns: Array, low: int, high: int, found: Array, places: Array) -> int:
-    """Write the patterns of [n] int64, without sign, in [low, high] and their places; how many there are."""
-    count = 0
-    for i in range(patterns.size):
-        pattern = patterns[i] & np.int64(0x7FFFFFFFFFFFFFFF)
-        if low <= pattern and pattern <= high:
-            found[count] = pattern
-            places[count] = i
-            count += 1
-    return count

@@ -1,0 +1,23 @@
+"""Loops that a compiler of Python makes one pass of: each gives the bits of the torch operations it replaces.
+
+Nothing is defined here. What a loop returns is defined beside the torch version that calls it, and tests
+compare the two to the bit. Three rules keep them equal: products, sums and quotients are single operations
+in the order that the definition gives (nothing is contracted, since ``fastmath`` stays off); integers do
+the rest; and a loop that meets what it cannot do says so instead of guessing.
+
+Importing this package takes about a second: `crdtmerge.arith.compiled` does it when it pays.
+"""
+
+from crdtmerge.arith.kernels.patterns import count_digits, find, to_bfloat16, to_float32
+from crdtmerge.arith.kernels.sums import agreeing_mean, combine, combine_changes, subtract
+
+__all__ = [
+    "agreeing_mean",
+    "combine",
+    "combine_changes",
+    "count_digits",
+    "find",
+    "subtract",
+    "to_bfloat16",
+    "to_float32",
+]
