@@ -237,8 +237,11 @@ class Jobs:
             self._port.emit(RoomAgain())
 
     def _store_empty(self, job: Job) -> None:
-        """Store the block lists of tensors without a byte: they are known without asking."""
-        while job.empty:
+        """Store the block lists of tensors without a byte: they are known without asking.
+
+        A full disk does not take even these, and would be offered them for ever.
+        """
+        while job.empty and self.room.free_bytes != 0:
             tensor = job.empty.pop()
             try:
                 self._content.block_list(tensor.root)

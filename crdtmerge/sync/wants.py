@@ -129,7 +129,7 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether nothing is missing."""
-        return self.walked and not self.wanted
+        return self.walked and not self.wanted and not self.empty
 
     def fill(self, fresh: Set[Piece]) -> bool:
         """Walk on until the window is full, the end is reached or enough was looked up.

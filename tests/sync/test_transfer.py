@@ -26,6 +26,7 @@ from crdtmerge.sync.events import (
     Ready,
     RoomAgain,
     StoreBlock,
+    StoreTensor,
 )
 from crdtmerge.sync.jobs import JOBS_MAX, STALLED_MS
 from crdtmerge.sync.messages import GetBlock, GetMeta, Have, Reply, Request
@@ -595,6 +596,24 @@ def test_what_does_not_fit_is_not_begun_and_goes_on_when_there_is_room() -> None
     home.finish()
     assert home.ready == [manifest.digest]
     assert isinstance([o for o in home.outputs if isinstance(o, (NoRoom, RoomAgain))][-1], RoomAgain)
+
+
+def test_a_full_disk_is_not_offered_tensors_without_a_byte_again_and_again() -> None:
+    manifest, (disk, here) = copies({"empty": b"", "full": b"x"}, 2)
+    empty = next(tensor for tensor in manifest.tensors if not tensor.bytes)
+    here.discard(empty.root)
+    home = Home({ANN: disk}, disk=here)
+    measured(home, 0)
+    home.want(manifest.digest)
+    for _ in range(3):  # what the driver does with a list that found no room
+        home.transfer.space(home.now_ms, 0)
+        home.transfer.look_again(home.now_ms, lost=True)
+        home.take()
+    assert not [output for output in home.outputs if isinstance(output, StoreTensor | Ready)]
+    measured(home, BLOCK_BYTES)
+    home.finish()
+    assert home.ready == [manifest.digest]
+    assert home.disk.tensors == disk.tensors
 
 
 def test_only_what_is_missing_needs_room() -> None:
