@@ -88,7 +88,7 @@ def contribute(scene: Scene) -> bool:
     else:
         count, size = scene.plan.tensors.draw(chance), scene.plan.bytes
         model: dict[str, bytes | Raw] = {f"t{n:04}": chance.draw(size.draw(chance)) for n in range(count)}
-        model["frozen"] = b"the same in all of them"
+        model |= {"frozen": b"the same in all of them", "without a byte": b""}
         manifest = host.disk.put_model(model)
     host.say(Add(manifest.digest))
     return True

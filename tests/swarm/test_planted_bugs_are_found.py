@@ -8,7 +8,7 @@ import pytest
 
 from crdtmerge.block import Block
 from crdtmerge.digest import Digest, Domain, digest
-from crdtmerge.errors import SimulationError
+from crdtmerge.errors import NotYetError, SimulationError
 from crdtmerge.keys import NodeId
 from crdtmerge.op import Operation
 from crdtmerge.simulations import merging
@@ -92,7 +92,12 @@ def test_a_block_that_nobody_checked_is_found(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_damaged_block_that_is_served_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Blocks, "get", lambda self, wanted: self[wanted])
+    def trusts(self: Blocks, wanted: Digest) -> bytes:
+        if wanted not in self:
+            raise NotYetError("no such block", [wanted])
+        return self[wanted]
+
+    monkeypatch.setattr(Blocks, "get", trusts)
     monkeypatch.setattr(Disk, "damaged", lambda self: sorted(self.rotten))
     assert found(seeds=12).startswith("G4: served block")
 
