@@ -23,6 +23,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.errors import NonFiniteError, ParameterError
 
 LANES: Final = 1 << 14
@@ -45,6 +46,13 @@ class _Lanes:
         if self._lanes.device != x.device:
             self._lanes = self._lanes.to(x.device)
         self._next += len(x)
+        loops = compiled.kernels()
+        if loops is not None and all(v is None or (v.is_cpu and v.is_contiguous()) for v in (x, y)):
+            if y is None:
+                loops.add_to_lanes(self._lanes.numpy(), x.numpy(), start % LANES)
+            else:
+                loops.add_products_to_lanes(self._lanes.numpy(), x.numpy(), y.numpy(), start % LANES)
+            return
         product = torch.empty_like(self._lanes) if y is not None else None
         begin = 0
         while begin < len(x):

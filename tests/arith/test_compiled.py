@@ -184,6 +184,22 @@ def test_the_largest_of_a_stream(size: int, seed: int, k: int) -> None:
     assert ours == theirs
 
 
+@given(SEEDS, st.lists(st.sampled_from([1, 3, 16383, 16384, 20000]), min_size=1, max_size=4))
+def test_lane_sums_and_dots(seed: int, widths: list[int]) -> None:
+    tiles = [(numbers(width, seed + i), numbers(width, seed + i + 50)) for i, width in enumerate(widths)]
+
+    def sums() -> torch.Tensor:
+        total, products, start = arith.LaneSum(), arith.LaneDot(), 0
+        for x, y in tiles:
+            total.feed(x, start)
+            products.feed(x, y, start)
+            start += len(x)
+        return torch.tensor([total.result(), products.result()], dtype=torch.float64)
+
+    ours, theirs = twice(sums)
+    assert ours == theirs
+
+
 def test_products_and_sums_are_not_contracted() -> None:
     # (1 + 2^-52)² - 1 is 2^-51 in two roundings, and 2^-51 + 2^-104 in one.
     x = torch.full((4096,), 1 + 2.0**-52, dtype=torch.float64)

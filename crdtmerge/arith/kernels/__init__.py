@@ -8,10 +8,13 @@ the rest; and a loop that meets what it cannot do says so instead of guessing.
 Importing this package takes about a second: `crdtmerge.arith.compiled` does it when it pays.
 """
 
+from crdtmerge.arith.kernels.lanes import add_products_to_lanes, add_to_lanes
 from crdtmerge.arith.kernels.patterns import count_digits, find, to_bfloat16, to_float32
 from crdtmerge.arith.kernels.sums import agreeing_mean, combine, combine_changes, subtract
 
 __all__ = [
+    "add_products_to_lanes",
+    "add_to_lanes",
     "agreeing_mean",
     "combine",
     "combine_changes",
