@@ -7,6 +7,7 @@ itself: whoever begins a large one calls `load`.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -21,8 +22,8 @@ def kernels() -> ModuleType | None:
 
 
 def available() -> bool:
-    """Whether the compiler is installed."""
-    return find_spec("numba") is not None
+    """Whether the compiler is installed, and elements are stored as this machine reads them."""
+    return sys.byteorder == "little" and find_spec("numba") is not None
 
 
 def load() -> bool:

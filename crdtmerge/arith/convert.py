@@ -99,9 +99,9 @@ def encode_into(out: memoryview, values: Tensor, dtype: DType) -> None:
         raise ParameterError(f"{len(out)} bytes are no room for {len(values)} {dtype.code} elements")
     if not len(values):
         return
-    values = values.cpu()
+    values = values.cpu().contiguous()
     loops = compiled.kernels()
-    if loops is not None and dtype in (DType.F32, DType.BF16) and values.is_contiguous():
+    if loops is not None and dtype in (DType.F32, DType.BF16) and values.dtype == torch.float64:
         patterns = np.frombuffer(out, "<f4" if dtype is DType.F32 else "<u2")
         rounding = loops.to_float32 if dtype is DType.F32 else loops.to_bfloat16
         if patterns.flags.aligned and rounding(values.numpy(), patterns):

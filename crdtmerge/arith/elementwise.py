@@ -22,7 +22,7 @@ from torch import Tensor
 
 from crdtmerge.arith import compiled
 from crdtmerge.arith.scalar import nearest
-from crdtmerge.arith.stored import Change, Elements, decoded, located
+from crdtmerge.arith.stored import Change, Elements, decoded, located, plain
 from crdtmerge.errors import ParameterError
 
 _ONE: Final = Fraction(1)
@@ -83,7 +83,7 @@ def agreeing_mean(values: Sequence[Tensor], weights: Sequence[Fraction], elected
     """
     factors = [nearest(weight) for weight in weights]
     loops = compiled.kernels()
-    if loops is not None and all(x.is_contiguous() and x.is_cpu for x in (*values, elected)):
+    if loops is not None and all(plain(x) and x.shape == elected.shape for x in (*values, elected)):
         out = torch.empty_like(elected)
         places = np.array([x.data_ptr() for x in values], np.uint64)
         loops.agreeing_mean(out.view(-1).numpy(), places, np.array(factors), elected.view(-1).numpy())

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from crdtmerge.arith import compiled
+from crdtmerge.arith.stored import plain
 from crdtmerge.errors import NonFiniteError, ParameterError
 
 LANES: Final = 1 << 14
@@ -47,7 +48,7 @@ class _Lanes:
             self._lanes = self._lanes.to(x.device)
         self._next += len(x)
         loops = compiled.kernels()
-        if loops is not None and all(v is None or (v.is_cpu and v.is_contiguous()) for v in (x, y)):
+        if loops is not None and all(v is None or plain(v) for v in (x, y)):
             if y is None:
                 loops.add_to_lanes(self._lanes.numpy(), x.numpy(), start % LANES)
             else:

@@ -120,7 +120,7 @@ class Change:
     def _difference(self) -> Tensor:
         loops, base = compiled.kernels(), decoded(self.base)
         place = located(self.x) if loops is not None and self.x.shape == base.shape else None
-        if loops is None or place is None or not len(self) or not base.is_cpu or not base.is_contiguous():
+        if loops is None or place is None or not len(self) or not plain(base):
             return decoded(self.x) - base
         out = torch.empty_like(base)
         loops.subtract(out.view(-1).numpy(), place[0], place[1], base.view(-1).numpy())
@@ -146,4 +146,9 @@ def located(x: Elements) -> tuple[int, int, object] | None:
         address = array.__array_interface__["data"][0]
         return None if address % x.dtype.itemsize else (address, kind, array)
     tensor = decoded(x)
-    return None if not tensor.is_cpu or not tensor.is_contiguous() else (tensor.data_ptr(), 0, tensor)
+    return (tensor.data_ptr(), 0, tensor) if plain(tensor) else None
+
+
+def plain(x: Tensor) -> bool:
+    """Whether a loop can read the tensor: float64, one element behind the other, not on a device."""
+    return x.dtype == torch.float64 and x.is_cpu and x.is_contiguous()

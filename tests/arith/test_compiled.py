@@ -92,6 +92,16 @@ def test_matrices_keep_their_shape() -> None:
         assert ours == theirs
 
 
+def test_what_is_no_plain_float64_is_left_to_torch() -> None:
+    row = numbers(100, 0)
+    odd = [row.float(), row > 0, numbers(200, 1)[::2]]
+    for other in odd:
+        ours, theirs = twice(lambda other=other: arith.weighted_sum([row, other], [Fraction(1)] * 2))  # type: ignore[misc]
+        assert ours == theirs
+    with pytest.raises(RuntimeError, match="size"):
+        arith.agreeing_mean([row, row[:50]], [Fraction(1)] * 2, row.sign())
+
+
 @pytest.mark.parametrize("divisor", [2.0**1020, 2.0**-1060, 2.0**-1074, 1.7976931348623157e308])
 def test_extreme_divisors_divide(divisor: float) -> None:
     row = torch.tensor([1.5, -3e-310, 5e-324, 0.0, -0.0, 1e300], dtype=torch.float64) * (
