@@ -132,15 +132,17 @@ def digits_plot(rows: list[Row]) -> str:
 
 
 def text_plot(rows: list[Row]) -> str:
-    """Return tuned accuracies as bars."""
+    """Return as bars by how much tuned merges are better than the base; those that are not have none."""
     seeds = sorted({row["seed"] for row in rows})
+    found = by_strategy(rows)
     bars = {}
-    for name, part in by_strategy(rows).items():
-        values = [v for v in (tuned(part, seed) for seed in seeds) if v is not None]
-        if values and not name.startswith("expert "):
-            bars[name] = mean(values)
-    best = dict(sorted(bars.items(), key=lambda item: -item[1]))
-    return chart.bars("Six text tasks: tuned, mean of the seeds", best, y="accuracy, %")
+    for name in found.keys() - {"base"}:
+        pairs = [(tuned(found[name], seed), default(found["base"], seed)) for seed in seeds]
+        gains = [merged - base for merged, base in pairs if merged is not None and base is not None]
+        if gains and not name.startswith("expert "):
+            bars[name] = max(mean(gains), 0.0)
+    best = dict(sorted(bars.items(), key=lambda item: (-item[1], item[0])))
+    return chart.bars("Six text tasks: tuned, mean of the seeds", best, y="points above the base")
 
 
 def write(folder: Path) -> None:
