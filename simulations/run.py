@@ -217,7 +217,7 @@ class Run:
     def _merge(self) -> None:
         from crdtmerge.simulations.merging import block_the_unreachable, merged_by_all  # loads torch
 
-        if block_the_unreachable(self.swarm):
+        while block_the_unreachable(self.swarm):  # which makes room for its author's next
             self._settle()
         self._merged = merged_by_all(self.swarm)
 
