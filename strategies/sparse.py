@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Final, Protocol
+from typing import Final
 
-from crdtmerge.arith import Tensor, masked, weighted_sum
+from crdtmerge.arith import Elements, Tensor, decoded, masked, weighted_sum
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Choice, Flag, Group, Number, Tile, strategy
 
@@ -34,12 +34,6 @@ P: Final = Number("p", "0.9", "probability with which an element is dropped", mi
 RESCALE: Final = Flag("rescale", True, "divide what is kept by 1 - p, so that its expectation is unchanged")
 
 
-class _Stage(Protocol):
-    def feed(self, tile: Tile, values: Sequence[Tensor]) -> None: ...
-
-    def finish(self) -> bool: ...
-
-
 class Ballot:
     """What TIES must see of all tiles first: where to trim, and then the majority of the elected signs.
 
@@ -54,7 +48,7 @@ class Ballot:
     def __init__(
         self,
         group: Group,
-        vectors: Callable[[Tile], Sequence[Tensor]],
+        vectors: Callable[[Tile], Sequence[Elements]],
         *,
         density: Rates | None,
         scope: str,
@@ -67,7 +61,7 @@ class Ballot:
         if density is not None and (min(each(density, group.count)) < 1 or official):
             self._trim = Trim(group, extent, density, official=official)
         self._election = Election(group, extent, zero)
-        self._stages: list[_Stage] = [self._trim] if self._trim else []
+        self._stages: list[Trim | Election] = [self._trim] if self._trim else []
         if zero == "majority":
             self._stages.append(self._election)
 
@@ -75,7 +69,10 @@ class Ballot:
         """Take one tile into account."""
         if self._stages:
             stage = self._stages[0]
-            stage.feed(tile, self._vectors(tile) if stage is self._trim else self._candidates(tile))
+            if isinstance(stage, Trim):
+                stage.feed(tile, self._vectors(tile))
+            else:
+                stage.feed(tile, self._candidates(tile))
 
     def finish(self) -> bool:
         """End a pass; True when cuts and majorities are known."""
@@ -96,11 +93,11 @@ class Ballot:
 
     def _candidates(self, tile: Tile) -> Sequence[Tensor]:
         values = self._vectors(tile)
-        return values if self._trim is None else self._trim(tile, values)
+        return [decoded(x) for x in values] if self._trim is None else self._trim(tile, values)
 
 
-def _deltas(tile: Tile) -> Sequence[Tensor]:
-    return tile.deltas
+def _deltas(tile: Tile) -> Sequence[Elements]:
+    return tile.changes
 
 
 def ballot_of_ties(

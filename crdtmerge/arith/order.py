@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from crdtmerge.arith import compiled
+from crdtmerge.arith.stored import Elements, decoded, traced
 from crdtmerge.errors import ParameterError
 
 _Integers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -74,16 +75,23 @@ class Cut:
         torch.gt(magnitudes[ties:], self.threshold, out=mask[ties:])
         return mask
 
-    def keep(self, values: Tensor, start: int) -> Tensor:
-        """Return ``values`` where an element is kept and 0.0 elsewhere: masked by `mask`, in one go."""
+    def keep(self, values: Elements, start: int) -> Tensor:
+        """Return [n] float64: ``values`` where an element is kept and 0.0 elsewhere."""
         ties = self._ties(values, start)
-        kept = torch.empty_like(values)
         # What is in [-bound, bound], zeros of either sign included, becomes 0.0.
-        torch.hardshrink(values[:ties], max(math.nextafter(self.threshold, 0.0), 0.0), out=kept[:ties])
-        torch.hardshrink(values[ties:], self.threshold, out=kept[ties:])
+        low, high = max(math.nextafter(self.threshold, 0.0), 0.0), self.threshold
+        loops = compiled.kernels()
+        if loops is not None and (traced_values := traced(values)) is not None:
+            kept = torch.empty(values.shape, dtype=torch.float64)
+            loops.keep(kept.numpy(), *traced_values[0], ties, low, high)
+            return kept
+        numbers = decoded(values)
+        kept = torch.empty_like(numbers)
+        torch.hardshrink(numbers[:ties], low, out=kept[:ties])
+        torch.hardshrink(numbers[ties:], high, out=kept[ties:])
         return kept
 
-    def _ties(self, values: Tensor, start: int) -> int:
+    def _ties(self, values: Elements, start: int) -> int:
         """Return how many of ``values`` lie up to ``last``."""
         return min(max(self.last + 1 - start, 0), len(values))
 
@@ -133,8 +141,8 @@ class TopSelection:
             raise ParameterError("the selection needs another pass over the stream")
         return self._cut
 
-    def feed(self, values: Tensor, start: int) -> None:
-        """Take into account [n] float64, the elements from flat index ``start`` on.
+    def feed(self, values: Elements, start: int) -> None:
+        """Take into account [n] elements, those from flat index ``start`` on.
 
         Raises:
             ParameterError: if ``start`` lies before the end of the last tile of this pass.
@@ -142,38 +150,52 @@ class TopSelection:
         if start < self._next:
             raise ParameterError(f"tiles come in ascending order: wanted {self._next} or later, got {start}")
         self._next = start + len(values)
-        if self._cut is None:
-            array = values.cpu().numpy()
-            for offset in range(0, len(array), _CHUNK):
-                self._take(array[offset : offset + _CHUNK], start + offset)
+        if self._cut is not None:
+            return
+        loops = compiled.kernels()
+        if loops is not None and (traced_values := traced(values)) is not None:
+            self._take_by_loops(loops, traced_values[0], len(values), start)
+            return
+        array = decoded(values).cpu().numpy()
+        for offset in range(0, len(array), _CHUNK):
+            self._take(array[offset : offset + _CHUNK], start + offset)
+
+    def _take_by_loops(self, loops: Any, stream: tuple[int, int, int, int], size: int, start: int) -> None:
+        if self._shift == _PATTERN_BITS and self._candidates > CANDIDATES_MAX:
+            loops.count_digits(*stream, size, self._digit_shift, self._counts)
+            self._found += size
+            return
+        patterns, places = np.empty(_CHUNK, np.int64), np.empty(_CHUNK, np.int64)
+        for offset in range(0, size, _CHUNK):
+            stop = min(offset + _CHUNK, size)
+            count = loops.find(*stream, offset, stop, *self._among, patterns, places)
+            self._keep(patterns[:count].copy(), places[:count] + start)
 
     def _take(self, values: _Numbers, start: int) -> None:
-        loops = compiled.kernels()
         if self._shift == _PATTERN_BITS and self._candidates > CANDIDATES_MAX:
-            if loops is not None:
-                loops.count_digits(values.view(np.int64), self._digit_shift, self._counts)
-            else:
-                self._counts += np.bincount(self._digits(values.view(np.int64)), minlength=len(self._counts))
+            self._counts += np.bincount(self._digits(values.view(np.int64)), minlength=len(self._counts))
             self._found += len(values)
             return
-        low = self._prefix << self._shift
-        high = min((self._prefix + 1 << self._shift) - 1, _LARGEST)
-        if loops is not None:
-            patterns, places = np.empty(len(values), np.int64), np.empty(len(values), np.int64)
-            count = loops.find(values.view(np.int64), low, high, patterns, places)
-            patterns, places = patterns[:count].copy(), places[:count]
-        else:
-            sizes = np.abs(values)
-            among = sizes >= _magnitude(low)
-            among &= sizes <= _magnitude(high)
-            places = np.flatnonzero(among)
-            patterns = sizes[places].view(np.int64)
+        low, high = self._among
+        sizes = np.abs(values)
+        among = sizes >= _magnitude(low)
+        among &= sizes <= _magnitude(high)
+        places = np.flatnonzero(among)
+        self._keep(sizes[places].view(np.int64), places + start)
+
+    @property
+    def _among(self) -> tuple[int, int]:
+        """The least and the largest pattern of what is still looked at."""
+        return self._prefix << self._shift, min((self._prefix + 1 << self._shift) - 1, _LARGEST)
+
+    def _keep(self, patterns: _Integers, places: _Integers) -> None:
+        """Take into account what is still looked at, by patterns without sign and flat indices."""
         if self._candidates <= CANDIDATES_MAX:
-            self._kept.append((patterns, places + start))
+            self._kept.append((patterns, places))
         elif self._shift:
             np.add.at(self._counts, self._digits(patterns), 1)  # few by now
         elif self._found < self._rank <= self._found + len(places):
-            self._last = start + int(places[self._rank - self._found - 1])
+            self._last = int(places[self._rank - self._found - 1])
         self._found += len(places)
 
     def _digits(self, patterns: _Integers) -> _Integers:

@@ -149,6 +149,22 @@ def located(x: Elements) -> tuple[int, int, object] | None:
     return (tensor.data_ptr(), 0, tensor) if plain(tensor) else None
 
 
+def traced(x: Elements) -> tuple[tuple[int, int, int, int], object] | None:
+    """Return address and kind of the elements and of the base to subtract from them (0 if there is none).
+
+    And what keeps them there. None if there are none, or no loop reads them.
+    """
+    if not len(x):
+        return None
+    if isinstance(x, Change) and x.fresh:
+        place, base = located(x.x), located(x.base)
+        if place is None or base is None or x.x.shape != x.base.shape:
+            return None
+        return (place[0], place[1], base[0], base[1]), (place, base)
+    place = located(x)
+    return None if place is None else ((place[0], place[1], 0, 0), place)
+
+
 def plain(x: Tensor) -> bool:
     """Whether a loop can read the tensor: float64, one element behind the other, not on a device."""
     return x.dtype == torch.float64 and x.is_cpu and x.is_contiguous()

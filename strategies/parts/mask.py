@@ -12,7 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TypeAlias
 
-from crdtmerge.arith import Cut, Tensor, TopSelection, keep_mask
+from crdtmerge.arith import Cut, Elements, Tensor, TopSelection, keep_mask
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Group, Tile
 
@@ -72,7 +72,7 @@ class Trim:
         self._searching: dict[str, list[TopSelection | Cut]] = {}
         self._cuts: dict[str, list[Cut]] = {}
 
-    def feed(self, tile: Tile, values: Sequence[Tensor]) -> None:
+    def feed(self, tile: Tile, values: Sequence[Elements]) -> None:
         """Take a tile of the k vectors into account."""
         name, start = self._extent.name(tile), self._extent.start(tile)
         if name in self._cuts:
@@ -98,7 +98,7 @@ class Trim:
         """End a pass; True when every cut is known."""
         return not self._searching
 
-    def __call__(self, tile: Tile, values: Sequence[Tensor]) -> list[Tensor]:
+    def __call__(self, tile: Tile, values: Sequence[Elements]) -> list[Tensor]:
         """Return the k vectors with only their largest elements, +0 elsewhere."""
         cuts, start = self._cuts[self._extent.name(tile)], self._extent.start(tile)
         return [cut.keep(x, start) for cut, x in zip(cuts, values, strict=True)]

@@ -173,24 +173,31 @@ def test_means_of_those_that_agree(data: st.DataObject, size: int, seed: int, k:
     assert ours == theirs
 
 
-@given(SIZES, SEEDS, st.integers(1, 5000))
-def test_the_largest_of_a_stream(size: int, seed: int, k: int) -> None:
-    values = numbers(size, seed)
+@given(SIZES, SEEDS, st.integers(1, 5000), st.sampled_from([*READ, None]), st.booleans())
+def test_the_largest_of_a_stream(size: int, seed: int, k: int, kind: DType | None, change: bool) -> None:
+    values, base = numbers(size, seed), numbers(size, seed + 1)
 
-    def cut() -> torch.Tensor:
+    def tile(start: int) -> Elements:
+        row = values[start : start + 777]
+        part: Values = row if kind is None else stored(row, kind)
+        return Change(part, base[start : start + 777]) if change else part
+
+    def kept() -> torch.Tensor:
         before, order.CANDIDATES_MAX = order.CANDIDATES_MAX, 50  # type: ignore[misc]
         try:
             selection = arith.TopSelection(min(k, size), size)
             for _ in range(9):
                 for start in range(0, size, 777):
-                    selection.feed(values[start : start + 777], start)
+                    selection.feed(tile(start), start)
                 if selection.finish():
                     break
-            return torch.tensor([selection.cut.threshold, float(selection.cut.last)])
+            cut = selection.cut
+            chosen = [cut.keep(tile(start), start) for start in range(0, size, 777)]
+            return torch.cat([*chosen, torch.tensor([cut.threshold, float(cut.last)], dtype=torch.float64)])
         finally:
             order.CANDIDATES_MAX = before  # type: ignore[misc]
 
-    ours, theirs = twice(cut)
+    ours, theirs = twice(kept)
     assert ours == theirs
 
 

@@ -9,7 +9,7 @@ Importing this package takes about a second: `crdtmerge.arith.compiled` does it 
 """
 
 from crdtmerge.arith.kernels.lanes import add_products_to_lanes, add_to_lanes
-from crdtmerge.arith.kernels.patterns import count_digits, find, to_bfloat16, to_float32
+from crdtmerge.arith.kernels.patterns import count_digits, find, keep, to_bfloat16, to_float32
 from crdtmerge.arith.kernels.sums import agreeing_mean, combine, combine_changes, subtract
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "combine_changes",
     "count_digits",
     "find",
+    "keep",
     "subtract",
     "to_bfloat16",
     "to_float32",

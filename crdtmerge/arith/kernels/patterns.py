@@ -1,10 +1,11 @@
-"""Loops over the bit patterns of float64: rounding them to shorter types, counting and finding magnitudes."""
+"""Loops over bit patterns of float64: rounding to shorter types, counting and finding magnitudes."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from crdtmerge.arith.kernels.compiler import CHUNK, Array, loop
+from crdtmerge.arith.kernels.streams import change
 
 
 @loop
@@ -47,21 +48,63 @@ def to_bfloat16(values: Array, out: Array) -> bool:
 
 
 @loop
-def count_digits(patterns: Array, shift: int, counts: Array) -> None:
-    """Count the digits of [n] int64 patterns, sign bit apart, from bit ``shift`` on, into ``counts``."""
+def count_digits(
+    address: int, kind: int, base: int, base_kind: int, size: int, shift: int, counts: Array
+) -> None:
+    """Count the digits from bit ``shift`` on of the patterns of a stream's elements, sign bit apart."""
     mask = np.int64(counts.size - 1)
-    for i in range(patterns.size):
-        counts[(patterns[i] >> shift) & mask] += 1
+    numbers, origin = np.empty(CHUNK), np.empty(CHUNK)
+    patterns = numbers.view(np.int64)
+    for begin in range(0, size, CHUNK):
+        count = min(CHUNK, size - begin)
+        change(address, kind, base, base_kind, begin, numbers[:count], origin[:count])
+        for i in range(count):
+            counts[(patterns[i] >> shift) & mask] += 1
 
 
 @loop
-def find(patterns: Array, low: int, high: int, found: Array, places: Array) -> int:
-    """Write the patterns of [n] int64, without sign, in [low, high] and their places; how many there are."""
-    count = 0
-    for i in range(patterns.size):
-        pattern = patterns[i] & np.int64(0x7FFFFFFFFFFFFFFF)
-        if low <= pattern and pattern <= high:
-            found[count] = pattern
-            places[count] = i
-            count += 1
-    return count
+def find(
+    address: int,
+    kind: int,
+    base: int,
+    base_kind: int,
+    start: int,
+    stop: int,
+    low: int,
+    high: int,
+    found: Array,
+    places: Array,
+) -> int:
+    """Write which of a stream's elements [start, stop) have patterns, without sign, in [low, high].
+
+    Their patterns go to ``found`` and their places in the stream to ``places``; returns how many there are.
+    """
+    numbers, origin = np.empty(CHUNK), np.empty(CHUNK)
+    patterns = numbers.view(np.int64)
+    total = 0
+    for begin in range(start, stop, CHUNK):
+        count = min(CHUNK, stop - begin)
+        change(address, kind, base, base_kind, begin, numbers[:count], origin[:count])
+        for i in range(count):
+            pattern = patterns[i] & np.int64(0x7FFFFFFFFFFFFFFF)
+            if low <= pattern and pattern <= high:
+                found[total] = pattern
+                places[total] = begin + i
+                total += 1
+    return total
+
+
+@loop
+def keep(
+    out: Array, address: int, kind: int, base: int, base_kind: int, ties: int, low: float, high: float
+) -> None:
+    """Write a stream's elements, or 0.0 where |x| is not above ``high`` (``low`` for the first ``ties``)."""
+    origin = np.empty(CHUNK)
+    for begin in range(0, out.size, CHUNK):
+        count = min(CHUNK, out.size - begin)
+        numbers = out[begin : begin + count]
+        change(address, kind, base, base_kind, begin, numbers, origin[:count])
+        for i in range(count):
+            x = numbers[i]
+            bound = low if begin + i < ties else high
+            numbers[i] = x if abs(x) > bound else 0.0

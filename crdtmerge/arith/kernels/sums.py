@@ -6,38 +6,16 @@ that stay in the first cache.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from llvmlite import ir
-from numba import carray, types  # type: ignore[attr-defined]
-from numba.extending import intrinsic
+from numba import carray  # type: ignore[attr-defined]
 
 from crdtmerge.arith.kernels.compiler import CHUNK, Array, loop
-
-FLOAT64: Final = 0
-FLOAT32: Final = 1
-BFLOAT16: Final = 2
+from crdtmerge.arith.kernels.streams import FLOAT32, FLOAT64, decode, pointer, widen
 
 _FOUR: Final = 4
 """Streams that are read side by side: as many as keep the sum in a register for a while."""
-
-
-def _address_as_pointer(context: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-
-    return types.voidptr(address), generate
-
-
-_pointer: Any = intrinsic(_address_as_pointer)
-
-
-@loop
-def _widen(chunk: Array, out: Array) -> None:
-    bits = out.view(np.uint32)
-    for i in range(chunk.size):
-        bits[i] = np.uint32(chunk[i]) << np.uint32(16)
 
 
 @loop
@@ -86,24 +64,6 @@ def _finish(total: Array, divisor: float, scale: float) -> None:
 
 
 @loop
-def _decode(address: Any, kind: int, begin: int, out: Array) -> None:
-    size = out.size
-    if kind == FLOAT64:
-        exact = carray(_pointer(np.uint64(address + begin * 8)), (size,), np.float64)
-        for i in range(size):
-            out[i] = exact[i]
-    elif kind == FLOAT32:
-        single = carray(_pointer(np.uint64(address + begin * 4)), (size,), np.float32)
-        for i in range(size):
-            out[i] = np.float64(single[i])
-    else:
-        wide = np.empty(size, np.float32)
-        _widen(carray(_pointer(np.uint64(address + begin * 2)), (size,), np.uint16), wide)
-        for i in range(size):
-            out[i] = np.float64(wide[i])
-
-
-@loop
 def combine_changes(
     out: Array,
     addresses: Array,
@@ -127,17 +87,17 @@ def combine_changes(
     for begin in range(0, out.size, CHUNK):
         size = min(CHUNK, out.size - begin)
         total = out[begin : begin + size]
-        _decode(base, base_kind, begin, origin[:size])
+        decode(base, base_kind, begin, origin[:size])
         for j in range(addresses.size):
             first = j == 0
             if kinds[j] == FLOAT32:
-                single = carray(_pointer(addresses[j] + np.uint64(begin * 4)), (size,), np.float32)
+                single = carray(pointer(addresses[j] + np.uint64(begin * 4)), (size,), np.float32)
                 if changes[j]:
                     _add_change(total, single, origin, factors[j], first)
                 else:
                     _add(total, single, factors[j], first)
             else:
-                _decode(np.int64(addresses[j]), kinds[j], begin, decoded[:size])
+                decode(np.int64(addresses[j]), kinds[j], begin, decoded[:size])
                 if changes[j]:
                     _add_change(total, decoded, origin, factors[j], first)
                 else:
@@ -172,28 +132,28 @@ def combine(out: Array, addresses: Array, kinds: Array, factors: Array, divisor:
                 if together == _FOUR:
                     _add_four(
                         total,
-                        carray(_pointer(addresses[j] + np.uint64(begin * 8)), (size,), np.float64),
-                        carray(_pointer(addresses[j + 1] + np.uint64(begin * 8)), (size,), np.float64),
-                        carray(_pointer(addresses[j + 2] + np.uint64(begin * 8)), (size,), np.float64),
-                        carray(_pointer(addresses[j + 3] + np.uint64(begin * 8)), (size,), np.float64),
+                        carray(pointer(addresses[j] + np.uint64(begin * 8)), (size,), np.float64),
+                        carray(pointer(addresses[j + 1] + np.uint64(begin * 8)), (size,), np.float64),
+                        carray(pointer(addresses[j + 2] + np.uint64(begin * 8)), (size,), np.float64),
+                        carray(pointer(addresses[j + 3] + np.uint64(begin * 8)), (size,), np.float64),
                         factors[j : j + 4],
                         j == 0,
                     )
                 else:
-                    x = carray(_pointer(addresses[j] + np.uint64(begin * 8)), (size,), np.float64)
+                    x = carray(pointer(addresses[j] + np.uint64(begin * 8)), (size,), np.float64)
                     _add(total, x, factors[j], j == 0)
             else:
                 if kind == FLOAT32:
-                    a = carray(_pointer(addresses[j] + np.uint64(begin * 4)), (size,), np.float32)
+                    a = carray(pointer(addresses[j] + np.uint64(begin * 4)), (size,), np.float32)
                     b = c = d = a
                     if together == _FOUR:
-                        b = carray(_pointer(addresses[j + 1] + np.uint64(begin * 4)), (size,), np.float32)
-                        c = carray(_pointer(addresses[j + 2] + np.uint64(begin * 4)), (size,), np.float32)
-                        d = carray(_pointer(addresses[j + 3] + np.uint64(begin * 4)), (size,), np.float32)
+                        b = carray(pointer(addresses[j + 1] + np.uint64(begin * 4)), (size,), np.float32)
+                        c = carray(pointer(addresses[j + 2] + np.uint64(begin * 4)), (size,), np.float32)
+                        d = carray(pointer(addresses[j + 3] + np.uint64(begin * 4)), (size,), np.float32)
                 else:
                     for t in range(together):
-                        half = carray(_pointer(addresses[j + t] + np.uint64(begin * 2)), (size,), np.uint16)
-                        _widen(half, wide[t])
+                        half = carray(pointer(addresses[j + t] + np.uint64(begin * 2)), (size,), np.uint16)
+                        widen(half, wide[t])
                     a, b, c, d = wide[0, :size], wide[1, :size], wide[2, :size], wide[3, :size]
                 if together == _FOUR:
                     _add_four(total, a, b, c, d, factors[j : j + 4], j == 0)
@@ -220,7 +180,7 @@ def agreeing_mean(out: Array, addresses: Array, factors: Array, elected: Array) 
         for i in range(size):
             total[i] = weight[i] = 0.0
         for j in range(addresses.size):
-            x = carray(_pointer(addresses[j] + np.uint64(begin * 8)), (size,), np.float64)
+            x = carray(pointer(addresses[j] + np.uint64(begin * 8)), (size,), np.float64)
             factor = factors[j]
             turn = 1.0 if factor > 0.0 else (-1.0 if factor < 0.0 else 0.0)
             for i in range(size):
@@ -239,14 +199,14 @@ def subtract(out: Array, address: int, kind: int, base: Array) -> None:
         size = min(CHUNK, out.size - begin)
         total, origin = out[begin : begin + size], base[begin : begin + size]
         if kind == FLOAT64:
-            exact = carray(_pointer(np.uint64(address + begin * 8)), (size,), np.float64)
+            exact = carray(pointer(np.uint64(address + begin * 8)), (size,), np.float64)
             for i in range(size):
                 total[i] = exact[i] - origin[i]
         elif kind == FLOAT32:
-            single = carray(_pointer(np.uint64(address + begin * 4)), (size,), np.float32)
+            single = carray(pointer(np.uint64(address + begin * 4)), (size,), np.float32)
             for i in range(size):
                 total[i] = np.float64(single[i]) - origin[i]
         else:
-            _widen(carray(_pointer(np.uint64(address + begin * 2)), (size,), np.uint16), wide)
+            widen(carray(pointer(np.uint64(address + begin * 2)), (size,), np.uint16), wide)
             for i in range(size):
                 total[i] = np.float64(wide[i]) - origin[i]
