@@ -12,6 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Final
+
+FLOAT64: Final = 0
+FLOAT32: Final = 1
+BFLOAT16: Final = 2
+"""What loops call the types that they read."""
 
 _kernels: ModuleType | None = None
 

@@ -107,11 +107,13 @@ def _combined(terms: Sequence[Elements], factors: list[float], divisor: float) -
     shape = terms[0].shape
     if loops is None or not shape.numel() or any(term.shape != shape for term in terms):
         return None
-    changes = [isinstance(term, Change) and term.fresh for term in terms]
-    bases = {id(term.base): term.base for term in terms if isinstance(term, Change) and term.fresh}
+    pending = [term if isinstance(term, Change) and term.fresh else None for term in terms]
+    bases = {id(change.base): change.base for change in pending if change is not None}
     if len(bases) > 1:
         return None
-    places = [located(term.x if isinstance(term, Change) and term.fresh else term) for term in terms]
+    places = [
+        located(term if change is None else change.x) for term, change in zip(terms, pending, strict=True)
+    ]
     under = [located(base) for base in bases.values()]
     found = [place for place in (*places, *under) if place is not None]
     if len(found) < len(terms) + len(bases):
@@ -127,7 +129,8 @@ def _combined(terms: Sequence[Elements], factors: list[float], divisor: float) -
     )
     last = (1.0, 1.0 / divisor) if exact else (divisor, 1.0)
     if under:
-        loops.combine_changes(*streams, np.array(changes), found[-1][0], found[-1][1], *last)
+        changes = np.array([change is not None for change in pending])
+        loops.combine_changes(*streams, changes, found[-1][0], found[-1][1], *last)
     else:
         loops.combine(*streams, *last)
     return out

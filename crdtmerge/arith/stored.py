@@ -7,7 +7,7 @@ where four, or two, are stored; what can work on stored elements does, and every
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -19,8 +19,11 @@ from crdtmerge.digest import Readable
 from crdtmerge.dtypes import DType
 from crdtmerge.errors import ParameterError
 
-_KINDS = {DType.F64: 0, DType.F32: 1, DType.BF16: 2}
-"""What compiled loops call the types that they read; see `kernels.sums`."""
+_KINDS: Final = {
+    DType.F64: compiled.FLOAT64,
+    DType.F32: compiled.FLOAT32,
+    DType.BF16: compiled.BFLOAT16,
+}
 
 
 class Stored:
@@ -118,12 +121,11 @@ class Change:
         return self._decoded
 
     def _difference(self) -> Tensor:
-        loops, base = compiled.kernels(), decoded(self.base)
-        place = located(self.x) if loops is not None and self.x.shape == base.shape else None
-        if loops is None or place is None or not len(self) or not plain(base):
-            return decoded(self.x) - base
-        out = torch.empty_like(base)
-        loops.subtract(out.view(-1).numpy(), place[0], place[1], base.view(-1).numpy())
+        loops, stream = compiled.kernels(), traced(self)
+        if loops is None or stream is None:
+            return decoded(self.x) - decoded(self.base)
+        out = torch.empty(self.shape, dtype=torch.float64)
+        loops.subtract(out.view(-1).numpy(), *stream[0])
         return out
 
 
@@ -146,7 +148,7 @@ def located(x: Elements) -> tuple[int, int, object] | None:
         address = array.__array_interface__["data"][0]
         return None if address % x.dtype.itemsize else (address, kind, array)
     tensor = decoded(x)
-    return (tensor.data_ptr(), 0, tensor) if plain(tensor) else None
+    return (tensor.data_ptr(), compiled.FLOAT64, tensor) if plain(tensor) else None
 
 
 def traced(x: Elements) -> tuple[tuple[int, int, int, int], object] | None:

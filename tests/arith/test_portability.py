@@ -100,6 +100,12 @@ def python(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
+def computed(*options: str, **environment: str) -> dict[str, str]:
+    """The digests of a process of its own, but for what torch offers instead."""
+    said = json.loads(python(str(DRIVER), *options, **environment))
+    return {name: it for name, it in said.items() if not name.startswith("naive")}
+
+
 @pytest.fixture(scope="module")
 def vectors() -> dict[str, str]:
     return json.loads(VECTORS.read_text())  # type: ignore[no-any-return]
@@ -119,15 +125,13 @@ def test_every_operation_and_strategy_and_no_other_gives_the_bits_it_gives_every
     variant: str, vectors: dict[str, str]
 ) -> None:
     shift = list(VARIANTS).index(variant)
-    said = json.loads(python(str(DRIVER), "--shift", str(shift), **VARIANTS[variant]))
-    assert {name: it for name, it in said.items() if not name.startswith("naive")} == vectors
+    assert computed("--shift", str(shift), **VARIANTS[variant]) == vectors
 
 
 @pytest.mark.parametrize("variant", COMPILED)
 def test_compiled_loops_give_the_same_bits(variant: str, vectors: dict[str, str]) -> None:
     shift = list(COMPILED).index(variant)
-    said = json.loads(python(str(DRIVER), "--compiled", "--shift", str(shift), **COMPILED[variant]))
-    assert {name: it for name, it in said.items() if not name.startswith("naive")} == vectors
+    assert computed("--compiled", "--shift", str(shift), **COMPILED[variant]) == vectors
 
 
 def test_what_torch_offers_instead_differs_with_threads_and_instructions() -> None:

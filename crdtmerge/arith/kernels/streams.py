@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
+from crdtmerge.arith.compiled import FLOAT32, FLOAT64
 from crdtmerge.arith.kernels.compiler import Array, loop
-
-FLOAT64: Final = 0
-FLOAT32: Final = 1
-BFLOAT16: Final = 2
 
 
 def _address_as_pointer(context: Any, address: Any) -> Any:

@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 
+from crdtmerge.arith.compiled import FLOAT32, FLOAT64
 from crdtmerge.arith.kernels.compiler import CHUNK, Array, loop
-from crdtmerge.arith.kernels.streams import FLOAT32, FLOAT64, decode, pointer, widen
+from crdtmerge.arith.kernels.streams import change, decode, pointer, widen
 
 _FOUR: Final = 4
 """Streams that are read side by side: as many as keep the sum in a register for a while."""
@@ -192,21 +193,9 @@ def agreeing_mean(out: Array, addresses: Array, factors: Array, elected: Array) 
 
 
 @loop
-def subtract(out: Array, address: int, kind: int, base: Array) -> None:
-    """Write x - base to ``out``: [n] float64, n elements of a kind from an address on, [n] float64."""
-    wide = np.empty(CHUNK, np.float32)
+def subtract(out: Array, address: int, kind: int, base: int, base_kind: int) -> None:
+    """Write x - base to ``out``, [n] float64, for two streams of n elements."""
+    origin = np.empty(CHUNK)
     for begin in range(0, out.size, CHUNK):
         size = min(CHUNK, out.size - begin)
-        total, origin = out[begin : begin + size], base[begin : begin + size]
-        if kind == FLOAT64:
-            exact = carray(pointer(np.uint64(address + begin * 8)), (size,), np.float64)
-            for i in range(size):
-                total[i] = exact[i] - origin[i]
-        elif kind == FLOAT32:
-            single = carray(pointer(np.uint64(address + begin * 4)), (size,), np.float32)
-            for i in range(size):
-                total[i] = np.float64(single[i]) - origin[i]
-        else:
-            widen(carray(pointer(np.uint64(address + begin * 2)), (size,), np.uint16), wide)
-            for i in range(size):
-                total[i] = np.float64(wide[i]) - origin[i]
+        change(address, kind, base, base_kind, begin, out[begin : begin + size], origin[:size])
