@@ -94,6 +94,11 @@ class Sources:
         """Of how many nodes a piece is being asked."""
         return len(self._asked.get(piece, ()))
 
+    @property
+    def blocks_under_way(self) -> int:
+        """How many blocks may arrive, one that was asked of two nodes counted twice."""
+        return sum(len(nodes) for piece, nodes in self._asked.items() if piece.is_block)
+
     def room(self, resting: Set[NodeId] = frozenset()) -> bool:
         """Whether another call may be made, to anybody but those resting."""
         if self._under_way.total() >= self._config.calls_max:

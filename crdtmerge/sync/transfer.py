@@ -82,7 +82,6 @@ class Transfer:
         self._assemblies: dict[Piece, Assembly] = {}
         self._look_ms, self._pause_ms = 0, LOOK_MS
         self._packed = config.packed
-        self._blocks_asked = 0
         self._resting: set[NodeId] = set()
         self.due_ms: int | None = None
 
@@ -199,10 +198,10 @@ class Transfer:
     def _ask(self, piece: Piece) -> None:
         """Ask the best source there is for a piece."""
         source = self._sources.pick(piece, self._resting)
-        if source is None or (piece.is_block and not self._jobs.room.takes_blocks(1 + self._blocks_asked)):
+        asked = self._sources.blocks_under_way
+        if source is None or (piece.is_block and not self._jobs.room.takes_blocks(1 + asked)):
             return
         node = source.node
-        self._blocks_asked += piece.is_block
         self._sources.begin(source, piece)
         if piece.is_block:
 
@@ -228,7 +227,6 @@ class Transfer:
     # --- getting ----------------------------------------------------------------------------------
 
     def _got_block(self, now_ms: int, node: NodeId, piece: Piece, end: GetBlockReply | Failure) -> None:
-        self._blocks_asked -= 1
         block = None if isinstance(end, Failure) or end.data is None else Block(end.data)
         if block is not None and block.digest != piece.digest:
             self._sources.ban(now_ms, node)

@@ -279,6 +279,19 @@ def test_a_source_that_serves_wrong_blocks_is_caught_banned_for_an_hour_and_repl
     assert home.ready == [manifest.digest, other.digest]
 
 
+def test_blocks_under_way_are_counted_right_when_wrong_ones_came() -> None:
+    manifest, (bad, good) = copies(model(60), 2)
+    home = Home({ANN: bad, BOB: good})
+    home.want(manifest.digest)
+    while home.under_way:
+        call = home.under_way[0]
+        reply = serve(home.sources[call.to], call.request)
+        home.end(call, wrong_blocks(call.request, reply) if call.to == ANN else reply)
+        assert home.transfer._sources.blocks_under_way == home.blocks_under_way().total()
+    assert home.accused
+    assert home.ready
+
+
 def test_a_wrong_manifest_bans_its_source_and_another_serves_it() -> None:
     manifest, (bad, good) = copies(model(3), 2)
     home = Home({ANN: bad, BOB: good})
