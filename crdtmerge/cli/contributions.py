@@ -1,4 +1,4 @@
-"""Commands about contributions: contribute, retract, block, prove."""
+"""Commands about contributions: contribute, fit, retract, block, prove."""
 
 from __future__ import annotations
 
@@ -96,6 +96,25 @@ def contribute(
 
 
 @click.command()
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@common
+def fit(home: Path, json_: bool, model: Path, out: Path) -> None:
+    """Make a model with more or fewer tokens fit the base, as a new file.
+
+    Embeddings and other tensors that differ from the base in their number of rows keep the rows that both
+    have; rows that only the base has are filled in from it. That is right where the tokenizer only appended
+    tokens. Contribute OUT instead of MODEL.
+    """
+    from crdtmerge.store import fit_vocabulary
+
+    with homes.replica(home) as replica, progress("writing", None, quiet=json_) as done:
+        names, rows, wanted = fit_vocabulary(replica.store, replica.whole_base(), model, out, progress=done)
+    data = {"out": str(out), "tensors": names, "rows": rows, "wanted": wanted}
+    show(json_, data, f"{out}: {rows} rows made {wanted} in {', '.join(names)}")
+
+
+@click.command()
 @click.argument("contribution")
 @common
 def retract(home: Path, json_: bool, contribution: str) -> None:
@@ -158,4 +177,4 @@ def _known(ledger: Ledger) -> list[Digest]:
     return sorted(set(ledger.visible) | set(ledger.store.manifests()))
 
 
-COMMANDS = (contribute, retract, block, prove)
+COMMANDS = (contribute, fit, retract, block, prove)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from crdtmerge.errors import ShapeMismatchError
 from crdtmerge.manifest import Factor, Kind, Manifest
 from crdtmerge.op import Policy
 from crdtmerge.rational import decimal
 from crdtmerge.recipe import Number
 from crdtmerge.resolve import Evidence, Model, Progress, admit, take
-from crdtmerge.store import Store, adapter
+from crdtmerge.store import Store, adapter, vocabulary
 
 from .selection import ADMITTED, check_size
 
@@ -56,7 +57,13 @@ def offer(
         metadata=metadata,
     )
     check_size(manifest, policy)
-    admit(store, manifest, base, unrelated=True, any_float=any_float, progress=progress)
+    try:
+        admit(store, manifest, base, unrelated=True, any_float=any_float, progress=progress)
+    except ShapeMismatchError as error:
+        if not vocabulary.other_rows(manifest.by_name, base.by_name):
+            raise
+        hint = "If it only has more or fewer tokens, `crdtmerge fit` makes a copy that fits."
+        raise ShapeMismatchError(f"{error} {hint}", error.tensors) from error
     store.blocks.flush()
     store.set_verdict(manifest.digest, ADMITTED)
     return manifest

@@ -23,6 +23,7 @@ from crdtmerge.store.reader import Reader
 from crdtmerge.store.shards import shards_of
 from crdtmerge.store.store import Store
 from crdtmerge.store.tensorfile import TensorFile, TensorFileWriter
+from crdtmerge.store.vocabulary import fit_vocabulary
 
 __all__ = [
     "Blocks",
@@ -35,6 +36,7 @@ __all__ = [
     "TensorFile",
     "TensorFileWriter",
     "block_digest",
+    "fit_vocabulary",
     "ingest_file",
     "ingest_tensors",
     "shards_of",

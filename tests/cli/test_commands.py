@@ -259,3 +259,21 @@ def test_every_command_has_help_that_fits_a_screen(run: Run) -> None:
     for name in [*names.split(), "doctor", "demo", "ban", "block"]:
         assert f"  {name} " in out
         assert run(name, "--help")[0] == 0
+
+
+def test_a_model_with_more_tokens_is_refused_with_the_way_out_and_fits_then(
+    founded: Run, tmp_path: Path
+) -> None:
+    longer = model(1)
+    longer["w"] = torch.cat([longer["w"], torch.ones(2, 30)])
+    save_file(longer, tmp_path / "longer.safetensors")
+    code, _, err = founded("contribute", "longer.safetensors")
+    assert code
+    assert "crdtmerge fit" in err
+    said = data(founded("fit", "longer.safetensors", "fits.safetensors", "--json"))
+    assert said == {"out": "fits.safetensors", "tensors": ["w"], "rows": 42, "wanted": 40}
+    one, other = (
+        data(founded("contribute", name, "--json"))["contribution"]
+        for name in ("fits.safetensors", "1.safetensors")
+    )
+    assert one == other
