@@ -25,6 +25,12 @@ LEVEL: Final = 1
 WINDOW_BYTES_MAX: Final = 1 << 21
 """Of memory that a frame may ask the decoder for."""
 
+SAMPLE_BYTES: Final = 1 << 16
+"""Of a block, packed first: if that does not pay, the rest is not tried."""
+
+WORTH: Final = 0.95
+"""A sample that packs to more than this share of itself is not worth it."""
+
 _PIECE: Final = 1 << 18
 
 
@@ -34,22 +40,31 @@ def available() -> bool:
 
 
 def pack(data: bytes, against: bytes | None, *, width: int) -> bytes | None:
-    """Return a block packed, or None if that is not smaller.
+    """Return a block packed, or None if that is not smaller, or its beginning is hardly so.
 
     Args:
         data: the raw block.
         against: the raw block at the same place of the base; used if it has the same length.
         width: bytes of an element.
     """
+    mixed = against is not None and len(against) == len(data)
+    if len(data) > SAMPLE_BYTES:
+        sample = _framed(data[:SAMPLE_BYTES], against[:SAMPLE_BYTES] if against and mixed else None, width)
+        if len(sample) > WORTH * SAMPLE_BYTES:
+            return None
+    packed = bytes([mixed]) + _framed(data, against if mixed else None, width)
+    return packed if len(packed) < len(data) else None
+
+
+def _framed(data: bytes, against: bytes | None, width: int) -> bytes:
+    """Return what follows the head of a packed block."""
     import zstandard
 
     raw = np.frombuffer(data, np.uint8)
-    mixed = against is not None and len(against) == len(data)
-    if against is not None and mixed:
+    if against is not None:
         raw = raw ^ np.frombuffer(against, np.uint8)
     planes = np.ascontiguousarray(raw.reshape(-1, _width(len(data), width)).T)
-    packed = bytes([mixed]) + zstandard.ZstdCompressor(level=LEVEL).compress(planes.tobytes())
-    return packed if len(packed) < len(data) else None
+    return zstandard.ZstdCompressor(level=LEVEL).compress(planes.tobytes())
 
 
 def is_mixed(packed: bytes) -> bool:

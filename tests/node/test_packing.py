@@ -64,6 +64,23 @@ def test_what_is_not_smaller_is_not_packed() -> None:
     assert pack(b"", None, width=2) is None
 
 
+def test_of_a_block_that_hardly_shrinks_only_the_beginning_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    framed = packing._framed
+
+    def noted(data: bytes, against: bytes | None, width: int) -> bytes:
+        tried.append(len(data))
+        return framed(data, against, width)
+
+    monkeypatch.setattr(packing, "_framed", noted)
+    assert pack(os.urandom(BLOCK_BYTES), None, width=2) is None
+    base, block = tuned(1e-2)
+    assert pack(block, os.urandom(BLOCK_BYTES), width=2) is None
+    assert tried == [packing.SAMPLE_BYTES] * 2
+    assert pack(block, base, width=2) is not None
+    assert tried[2:] == [packing.SAMPLE_BYTES, BLOCK_BYTES]
+
+
 def test_a_base_block_of_another_length_is_not_mixed_in() -> None:
     packed = pack(bytes(1000), bytes(999), width=2)
     assert packed is not None
