@@ -1,16 +1,17 @@
 """Fuzzing campaigns against every decoder of what peers send.
 
-    python tools/fuzz.py --runs 10000000 [--target operation …] [--engine mutate|atheris]
+    python tools/fuzz.py --runs 10000000 [--target operation …] [--results FILE] [--engine mutate|atheris]
 
 ``mutate`` changes good inputs at random, several processes at once, and stops at the first crash with the
-input that caused it. ``atheris`` (pip install atheris) is guided by coverage and keeps what it finds
-interesting in .fuzz/<target>/. Both refuse memory beyond a cap. Targets and what they may answer:
-tests/fuzz_targets.py.
+input that caused it; with ``--results`` it goes on where it was interrupted. ``atheris`` (pip install
+atheris) is guided by coverage and keeps what it finds interesting in .fuzz/<target>/. Both refuse memory
+beyond a cap. Targets and what they may answer: tests/fuzz_targets.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import resource
@@ -27,8 +28,12 @@ MEMORY_BYTES: Final = 1 << 30
 sys.path.insert(0, str(ROOT / "tests"))
 
 
-def mutate(job: tuple[str, int, int]) -> tuple[str, int, str | None]:
-    """Try mutants of one target; return (target, inputs tried, what went wrong)."""
+Job = tuple[str, int, int]
+"""Target, number of the piece, inputs in it: the same inputs every time."""
+
+
+def mutate(job: Job) -> tuple[Job, int, str | None]:
+    """Try mutants of one target; return the job, inputs tried, and what went wrong."""
     name, part, runs = job
     from fuzz_targets import TARGETS, mutants
 
@@ -38,24 +43,31 @@ def mutate(job: tuple[str, int, int]) -> tuple[str, int, str | None]:
         try:
             target.attack(data)
         except BaseException as error:
-            return name, tried, f"{type(error).__name__}: {error}\n  input {data.hex()}"
+            return job, tried, f"{type(error).__name__}: {error}\n  input {data.hex()}"
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - used
-    return name, runs, f"memory grew by {grown} bytes" if grown > MEMORY_BYTES else None
+    return job, runs, f"memory grew by {grown} bytes" if grown > MEMORY_BYTES else None
 
 
-def campaign(names: list[str], runs: int, jobs: int, piece: int = 100_000) -> bool:
+def campaign(names: list[str], runs: int, jobs: int, results: Path | None, piece: int = 100_000) -> bool:
     """Run mutation campaigns and report; whether nothing went wrong."""
     work = [
         (name, part, min(piece, runs - part * piece)) for name in names for part in range(-(-runs // piece))
     ]
-    done = dict.fromkeys(names, 0)
+    lines = results.read_text().splitlines() if results and results.exists() else []
+    before = {tuple(json.loads(line)) for line in lines}
+    done = {name: sum(job[2] for job in work if job[0] == name and job in before) for name in names}
+    work = [job for job in work if job not in before]
     begun, last = time.monotonic(), 0.0
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for name, tried, fault in pool.imap(mutate, work):
+        for job, tried, fault in pool.imap(mutate, work):
+            name = job[0]
             done[name] += tried
             if fault is not None:
                 print(f"{name}: {fault}", flush=True)
                 return False
+            if results:
+                with results.open("a") as file:
+                    file.write(json.dumps(job) + "\n")
             if time.monotonic() - last > 10 or done[name] == runs:
                 last = time.monotonic()
                 print(f"{last - begun:7.0f} s  {name:12} {done[name]:>12,} inputs, no fault", flush=True)
@@ -92,11 +104,12 @@ def main() -> None:
     )
     parser.add_argument("--engine", choices=("mutate", "atheris"), default="mutate")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--results", type=Path, help="note finished pieces here, and go on from it")
     parser.add_argument("--within", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     names = chosen.target or sorted(TARGETS)
     if chosen.engine == "mutate":
-        sys.exit(0 if campaign(names, chosen.runs, chosen.jobs) else 1)
+        sys.exit(0 if campaign(names, chosen.runs, chosen.jobs, chosen.results) else 1)
     if chosen.within:
         guided(names[0], chosen.runs)
         return
