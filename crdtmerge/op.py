@@ -117,7 +117,7 @@ class Operation:
         """
         row = canon.array(canon.decode(data, bytes_max=OPERATION_BYTES_MAX), 8)
         version, federation, kind, author, created_ms, prev, body, signature = row
-        if version != VERSION:
+        if canon.integer(version) != VERSION:
             raise MalformedError(f"an operation of version {version!r}, this software reads {VERSION}")
         operation = cls(
             federation=None if federation is None else read_digest(federation),

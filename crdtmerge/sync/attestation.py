@@ -117,7 +117,7 @@ class Attestation:
         version, federation, node, recipe, root, inputs, model, result, environment, created_ms, signature = (
             row
         )
-        if version != VERSION:
+        if canon.integer(version) != VERSION:
             raise MalformedError(f"an attestation of version {version!r}, this software reads {VERSION}")
         attestation = cls(
             federation=_digest(federation),

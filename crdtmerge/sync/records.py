@@ -76,7 +76,7 @@ class NodeRecord:
         """
         row = canon.array(canon.decode(data, bytes_max=NODE_RECORD_BYTES_MAX), 7)
         version, node, addresses, leaf, sequence, expires_ms, signature = row
-        if version != VERSION:
+        if canon.integer(version) != VERSION:
             raise MalformedError(f"a node record of version {version!r}, this software reads {VERSION}")
         record = cls(
             node=NodeId(canon.octets(node, KEY_BYTES)),
