@@ -5,20 +5,20 @@
 With compiled loops where numba is installed, unless ``--torch`` is given.
 Rates count the bytes of all contributions, the base where it is declared, and the result. With one thread
 they are of processor time, which a busy machine disturbs least, otherwise of time that passed. *Verify* is
-what hashing the contributions costs by itself: no merge can do without, and the last column leaves it out.
+what hashing all that a merge reads costs by itself: none can do without, and the last column leaves it out.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from crdtmerge.arith import compiled
-from crdtmerge.manifest import Kind
+from crdtmerge.manifest import Kind, Manifest
 from crdtmerge.merkle import MerkleSet
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve import MemorySink, Plan, execute, plan, take
@@ -79,26 +79,33 @@ def main() -> None:
             for _ in range(chosen.models)
         ]
         digests = [manifest.digest for manifest in tuned]
-        blocks = [name for manifest in (base, *tuned) for name in store.block_list(manifest.tensors[0].root)]
 
-        def verify() -> None:
+        def verify(*read: Manifest) -> None:
+            blocks = [name for manifest in read for name in store.block_list(manifest.tensors[0].root)]
             with ThreadPoolExecutor(chosen.threads) as pool:
                 list(pool.map(lambda name: len(store.blocks.get(name)), blocks))
 
-        hashing = best(verify, clock)
+        hashing = best(lambda: verify(*tuned), clock)
         print(f"{'copy':16s}{2 * one / min(copy() for _ in range(9)) / 1e9:7.2f} GB/s")
-        print(f"{'verify':16s}{one * (chosen.models + 1) / hashing / 1e9:7.2f} GB/s")
+        print(f"{'verify':16s}{one * chosen.models / hashing / 1e9:7.2f} GB/s")
         for name in chosen.strategies:
             made = plan(
                 store, digests, base=base.digest, recipe=Recipe(name), root=MerkleSet.of(digests).root
             )
 
+            read = (base, *tuned) if find(name).declared.base else tuned
+            moved = one * (len(read) + 1)
+
+            def verify_it(read: Sequence[Manifest] = read) -> None:
+                verify(*read)
+
             def merge(made: Plan = made) -> None:
                 execute(made, store.reader(16 * one), MemorySink(made.layout), threads=chosen.threads)
 
-            moved = one * (chosen.models + 1 + find(name).declared.base)
             # By turns, so that both meet the same neighbours; the best of each.
-            turns = [(copy(), best(merge, clock, 1), copy(), best(verify, clock, 1)) for _ in range(ROUNDS)]
+            turns = [
+                (copy(), best(merge, clock, 1), copy(), best(verify_it, clock, 1)) for _ in range(ROUNDS)
+            ]
             copying, taken, again, hashing = (min(column) for column in zip(*turns, strict=True))
             beside = 2 * one / min(copying, again)
             rate, arithmetic = moved / taken, moved / (taken - hashing)

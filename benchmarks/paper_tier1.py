@@ -24,7 +24,7 @@ from typing import Final
 import torch
 
 from crdtmerge import Recipe, Replica
-from crdtmerge.arith import draw
+from crdtmerge.arith import decoded, draw
 from crdtmerge.digest import Digest
 from crdtmerge.errors import UnrelatedBaseWarning
 from crdtmerge.resolve.statedict import to_raw
@@ -117,7 +117,7 @@ def pairwise(strategy: Strategy, base: torch.Tensor) -> Callable[[Model, Model],
                 if survey.finish():
                     break
             extra.append(survey)
-        merged = strategy.function(tile, *extra, **arguments)
+        merged = decoded(strategy.function(tile, *extra, **arguments))
         evidence = {kind: (x.evidence[kind] + y.evidence[kind]) / 2 for kind in x.evidence}
         return Model(merged, evidence)
 

@@ -9,13 +9,14 @@ What is dropped becomes +0.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
-from crdtmerge.arith import Tensor, masked, mirrored, weighted_sum
+from crdtmerge.arith import Elements, WeightedSum, masked, mirrored
 from crdtmerge.strategy import Flag, Group, Number, Tile, strategy
 
-from .parts.consensus import cancel, disjoint, elected, mean
+from .parts.consensus import cancel, disjoint, pending_mean
 from .parts.delta import Extent
 from .parts.mask import Trim
 from .parts.rows import columns, descending, rows
@@ -34,7 +35,7 @@ from .parts.scale import onto
     needs_base=True,
     scope="row",
 )
-def model_breadcrumbs(tile: Tile, *, density: Fraction, gamma: Fraction, scale: Fraction) -> Tensor:
+def model_breadcrumbs(tile: Tile, *, density: Fraction, gamma: Fraction, scale: Fraction) -> Elements:
     """Model breadcrumbs: of each row, drop the outliers, keep the largest of the rest, sum.
 
     With ``τᵢ = θᵢ - θ₀``, in every row of n elements (the last dimension; a vector is one row): the ``⌊γ n⌋``
@@ -55,7 +56,7 @@ def model_breadcrumbs(tile: Tile, *, density: Fraction, gamma: Fraction, scale: 
         place = descending(rows(tile, tau)).reshape(-1)
         middle = (place >= outliers) & (place < outliers + kept)
         values.append(masked(tau, middle.double()) if tile.shape else tau)
-    return onto(tile, weighted_sum(values, tile.weights), scale)
+    return onto(tile, WeightedSum(values, tile.weights), scale)
 
 
 class Middle:
@@ -84,7 +85,7 @@ class Middle:
         known = [cut.finish() for cut in self._cuts]  # each of them has to end its pass
         return all(known)
 
-    def __call__(self, tile: Tile) -> list[Tensor]:
+    def __call__(self, tile: Tile) -> Sequence[Elements]:
         """Return the k differences, +0 where they are dropped."""
         smallest_first = [mirrored(tau) for tau in tile.deltas]
         high, low = (cut.masks(tile, smallest_first) for cut in self._cuts)
@@ -118,7 +119,7 @@ _PARAMETERS: Final = (
 )
 def breadcrumbs(
     tile: Tile, survey: Middle | None, *, density: Fraction, gamma: Fraction, scale: Fraction, normalize: bool
-) -> Tensor:
+) -> Elements:
     """Breadcrumbs as mergekit has them: of each tensor, drop the largest and the smallest differences, sum.
 
     Of a tensor's n elements in ascending order of ``|τᵢ|``, the last ``⌊γ n⌋`` are dropped, the ``⌊ρ n⌋``
@@ -132,9 +133,9 @@ def breadcrumbs(
     Source: mergekit `breadcrumbs`, whose stable sort is this order. Deviation: where ``⌊γ n⌋ = 0`` mergekit
     drops the whole difference, here nothing is too large.
     """
-    values = survey(tile) if survey else tile.deltas
+    values = survey(tile) if survey else tile.changes
     normalizes = normalize and not cancel(tile.weights)
-    return onto(tile, (mean if normalizes else weighted_sum)(values, tile.weights), scale)
+    return onto(tile, (pending_mean if normalizes else WeightedSum)(values, tile.weights), scale)
 
 
 @strategy(
@@ -147,7 +148,7 @@ def breadcrumbs(
 )
 def breadcrumbs_ties(
     tile: Tile, survey: Middle | None, *, density: Fraction, gamma: Fraction, scale: Fraction, normalize: bool
-) -> Tensor:
+) -> Elements:
     """Breadcrumbs with an elected sign: keep the middle of each tensor, merge what agrees.
 
     ``τ̂ᵢ`` as in `breadcrumbs`; ``γ = sgn Σ wᵢ τ̂ᵢ``, + where that is 0; over the i with ``sgn(wᵢ τ̂ᵢ) = γ``
@@ -158,6 +159,5 @@ def breadcrumbs_ties(
 
     Source: mergekit `breadcrumbs_ties`; deviation as in `breadcrumbs`.
     """
-    values = survey(tile) if survey else tile.deltas
-    signs = elected(values, tile.weights)
-    return onto(tile, disjoint(values, tile.weights, signs, "mean" if normalize else "sum"), scale)
+    values = survey(tile) if survey else tile.changes
+    return onto(tile, disjoint(values, tile.weights, 1, "mean" if normalize else "sum"), scale)

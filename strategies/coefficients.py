@@ -16,7 +16,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Final
 
-from crdtmerge.arith import LaneDot, Tensor, clamp, maximum, sigmoid, tanh, weighted_sum
+from crdtmerge.arith import Elements, LaneDot, Tensor, clamp, maximum, sigmoid, tanh, weighted_sum
 from crdtmerge.coefficients import Coefficients
 from crdtmerge.strategy import Choice, Flag, Group, Number, Tile, strategy
 
@@ -71,7 +71,7 @@ def norms(group: Group, *, scope: str) -> Norms:
     weighted=False,
     survey=norms,
 )
-def metagpt(tile: Tile, survey: Norms, *, scope: str) -> Tensor:
+def metagpt(tile: Tile, survey: Norms, *, scope: str) -> Elements:
     """MetaGPT: task arithmetic whose coefficients are the shares of the squared norms.
 
     ``θ = θ₀ + Σ λᵢ τᵢ`` with ``τᵢ = θᵢ - θ₀`` and ``λᵢ = |τᵢ|² / Σⱼ |τⱼ|²``, the norms over all tensors of
@@ -132,7 +132,7 @@ def ada_merging(
     clamped: bool,
     plusplus: bool,
     density: Fraction,
-) -> Tensor:
+) -> Elements:
     """AdaMerging: task arithmetic with a published coefficient for each contribution, or each of its tensors.
 
     ``θ = θ₀ + Σ λᵢ τᵢ`` with ``τᵢ = θᵢ - θ₀`` and λ from the published payload (coeffs, mode task_vector): by
@@ -225,7 +225,7 @@ def any_weights(found: Coefficients) -> None:
     weighted=False,
     suits=any_weights,
 )
-def published_coefficients(tile: Tile) -> Tensor:
+def published_coefficients(tile: Tile) -> Elements:
     """Apply what any search published: weights of models or of differences, and masks.
 
     Mode task_vector: ``θ = θ₀ + Σ cᵢ τᵢ``; convex and linear: ``θ = Σ cᵢ θᵢ``; a payload of masks: ``θ = θ₀ +

@@ -13,7 +13,7 @@ from itertools import combinations
 from operator import attrgetter
 from typing import Final
 
-from crdtmerge.arith import Tensor, linear, nearest, scalar, weighted_sum
+from crdtmerge.arith import Elements, linear, nearest, scalar, weighted_sum
 from crdtmerge.errors import MissingBaseError, ParameterError
 from crdtmerge.strategy import Choice, Flag, Group, Tile, strategy
 
@@ -31,7 +31,7 @@ _FLOOR: Final = 1e-6
 """Of a product of lengths, and of 1 + (k - 1)c, in mergekit's forms; they decide bits."""
 
 
-def combined(tile: Tile, coefficients: Sequence[float], of: str) -> Tensor:
+def combined(tile: Tile, coefficients: Sequence[float], of: str) -> Elements:
     """Return ``Σ cᵢ vᵢ``, moved onto the base if the vectors are differences.
 
     Raises:
@@ -81,7 +81,7 @@ def mean_direction(group: Group, *, of: str) -> span.Coefficients:
     alone_is_itself=True,
     survey=mean_direction,
 )
-def multislerp(tile: Tile, survey: span.Coefficients, *, of: str) -> Tensor:
+def multislerp(tile: Tile, survey: span.Coefficients, *, of: str) -> Elements:
     """Mean direction times mean length, tensor by tensor.
 
     ``ûᵢ = vᵢ / (|vᵢ| + 10⁻⁸)``, ``m = Σ αᵢ ûᵢ`` with α the weights over their sum, result ``m / |m| · Σ αᵢ
@@ -115,7 +115,7 @@ def sphere(group: Group, *, of: str) -> span.Coefficients:
     alone_is_itself=True,
     survey=sphere,
 )
-def karcher(tile: Tile, survey: span.Coefficients, *, of: str) -> Tensor:
+def karcher(tile: Tile, survey: span.Coefficients, *, of: str) -> Elements:
     """Karcher mean of directions times mean length, tensor by tensor.
 
     The point u of the unit sphere where ``Σ αᵢ θᵢ²`` is least, θᵢ being the angle between u and vᵢ, found
@@ -179,7 +179,7 @@ class Ratios:
     weighted=False,
     survey=Ratios,
 )
-def model_stock(tile: Tile, survey: Ratios, *, filter_wise: bool) -> Tensor:
+def model_stock(tile: Tile, survey: Ratios, *, filter_wise: bool) -> Elements:
     """Model Stock: between the base and the mean, by how much the contributions agree.
 
     ``c`` is the mean cosine of all pairs ``τᵢ, τⱼ`` (product of lengths at least 10⁻⁶), ``t = k c / (1 +

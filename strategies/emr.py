@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import reduce
 from typing import Final
 
-from crdtmerge.arith import LaneSum, Tensor, masked, maximum, positive_zero, weighted_sum
+from crdtmerge.arith import Elements, LaneSum, Tensor, masked, maximum, positive_zero, weighted_sum
 from crdtmerge.strategy import Choice, Group, Text, Tile, strategy
 
 from .parts.delta import Extent
@@ -99,7 +99,7 @@ def length(group: Group, *, emit: str, compat: str) -> Length | None:
     weighted=False,
     survey=length,
 )
-def emr(tile: Tile, survey: Length | None, *, emit: str, compat: str) -> Tensor:
+def emr(tile: Tile, survey: Length | None, *, emit: str, compat: str) -> Elements:
     """EMR-Merging: the elected, largest difference; or one task's mask and multiple of it.
 
     With ``τᵢ = θᵢ - θ₀``: ``γ = +1`` where ``Σ τᵢ > 0``, else -1; ``τuni = γ · max |τᵢ|`` over the i with

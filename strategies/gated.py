@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Final
 
 from crdtmerge.arith import (
+    Elements,
     RankSelection,
     Tensor,
     fold,
@@ -34,7 +35,7 @@ _PROBABILITY: Final = 1e-8
 _QUARTERS: Final = (Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))
 
 
-def _averaged(name: str, tile: Tile, moves: list[Tensor]) -> Tensor:
+def _averaged(name: str, tile: Tile, moves: list[Tensor]) -> Elements:
     if cancel(tile.weights):
         raise ParameterError(f"{name}: the weights sum to 0, so there is no mean of what moves the base")
     return onto(tile, mean(moves, tile.weights), Fraction(1))
@@ -47,7 +48,7 @@ def _averaged(name: str, tile: Tile, moves: list[Tensor]) -> Tensor:
     parameters=[Number("t", "0.0001", "how far an element may move", above="0")],
     needs_base=True,
 )
-def nearswap(tile: Tile, *, t: Fraction) -> Tensor:
+def nearswap(tile: Tile, *, t: Fraction) -> Elements:
     """NearSwap: take a contribution's element where it is near the base's, else move by t towards it.
 
     ``xᵢ = min(t / max(|τᵢ|, 10⁻⁶), 1)`` with ``τᵢ = θᵢ - θ₀``; ``θ = θ₀ + Σ wᵢ xᵢ τᵢ / Σ wᵢ``. [n] float64
@@ -135,7 +136,7 @@ def _threshold(first: float, middle: float, third: float) -> float:
     scope="row",
     survey=Thresholds,
 )
-def arcee_fusion(tile: Tile, survey: Thresholds) -> Tensor:
+def arcee_fusion(tile: Tile, survey: Thresholds) -> Elements:
     """Arcee Fusion: take over only the elements that matter unusually much.
 
     With ``τᵢ = θᵢ - θ₀`` and every row (the last dimension; a vector is one row) taken as a distribution by

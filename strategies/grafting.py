@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from crdtmerge.arith import Tensor, lane_sum, masked, nearest, sqrt, weighted_sum
+from crdtmerge.arith import Elements, Tensor, lane_sum, masked, nearest, sqrt, weighted_sum
 from crdtmerge.strategy import Choice, Group, Number, Tile, strategy
 
 from .parts.consensus import mean, proportions, require_shares
@@ -137,7 +137,7 @@ def ota_merge(
     epsilon: Fraction,
     fallback: str,
     missing: str,
-) -> Tensor:
+) -> Elements:
     """OTA merging: graft what Adam's second moment says mattered, weighted by its root.
 
     With ``v`` Adam's second moment (``r cᵀ / Σ r`` where only row and column sums are brought):

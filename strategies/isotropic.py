@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Final
 
-from crdtmerge.arith import Tensor, linear, nearest
+from crdtmerge.arith import Elements, Tensor, linear, nearest
 from crdtmerge.strategy import Choice, Number, Tile, strategy
 
 from .parts.matrix import Matrix, averaged, beside, combined, leading, matrices, spectrum
@@ -30,7 +30,7 @@ def _weighted(differences: Sequence[Matrix], weights: Sequence[Fraction]) -> lis
     return [combined([matrix], [weight]) for matrix, weight in zip(differences, weights, strict=True)]
 
 
-def _merged(tile: Tile, scale: Fraction, name: str, merge: Callable[[list[Matrix]], Tensor]) -> Tensor:
+def _merged(tile: Tile, scale: Fraction, name: str, merge: Callable[[list[Matrix]], Tensor]) -> Elements:
     """Return the base plus ``scale`` times what ``merge`` makes of matrices; else plus the mean of τ."""
     differences = matrices(tile)
     if differences is None:
@@ -60,7 +60,7 @@ def _mean(values: Tensor, count: int) -> float:
     needs_base=True,
     scope="tensor",
 )
-def tsv_merge(tile: Tile, *, scale: Fraction) -> Tensor:
+def tsv_merge(tile: Tile, *, scale: Fraction) -> Elements:
     """TSV-Merge: a share of each contribution's singular vectors, all of them made orthogonal to each other.
 
     For every matrix [m, n], r = min(m, n), and N contributions, ``Uᵢ Sᵢ Vᵢᵀ`` are the first ``k = ⌊r / N⌋``
@@ -100,7 +100,7 @@ def tsv_merge(tile: Tile, *, scale: Fraction) -> Tensor:
     needs_base=True,
     scope="tensor",
 )
-def iso_c(tile: Tile, *, scale: Fraction, mean_over: str) -> Tensor:
+def iso_c(tile: Tile, *, scale: Fraction, mean_over: str) -> Elements:
     """Iso-C: the sum of all differences, all of whose singular values become their mean.
 
     For every matrix ``Σ wᵢ τᵢ = U diag(σ) Vᵀ``, and ``θ = θ₀ + λ σ̄ U Vᵀ`` with σ̄ the mean of the singular
@@ -139,7 +139,7 @@ def iso_c(tile: Tile, *, scale: Fraction, mean_over: str) -> Tensor:
     needs_base=True,
     scope="tensor",
 )
-def iso_cts(tile: Tile, *, scale: Fraction, common: Fraction) -> Tensor:
+def iso_cts(tile: Tile, *, scale: Fraction, common: Fraction) -> Elements:
     """Iso-CTS: directions of the sum and, orthogonal to them, of each contribution, all of one size.
 
     For every matrix [m, n] with r = min(m, n), N contributions and ``Dᵢ = wᵢ τᵢ``: of r directions each

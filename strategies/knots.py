@@ -17,7 +17,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
-from crdtmerge.arith import Tensor, linear
+from crdtmerge.arith import Elements, Tensor, linear
 from crdtmerge.strategy import Bound, Choice, Flag, Group, Inner, Number, Survey, Tile, strategy
 
 from .parts.matrix import Matrix, averaged, beside, matrices, spectrum
@@ -140,7 +140,7 @@ def knots(group: Group, *, inner: Bound, scale: Fraction, axis: str, merge_other
 )
 def svd_knot_tying(
     tile: Tile, survey: Knots, *, inner: Bound, scale: Fraction, axis: str, merge_other: bool
-) -> Tensor:
+) -> Elements:
     """KnOTS: turn the differences into a common singular basis, merge their parts there, turn back.
 
     For every matrix ``[τ₁ | … | τₖ] = U Σ [V₁ᵀ | … | Vₖᵀ]`` (``axis=rows``: of the transposed differences);

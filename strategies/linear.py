@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from crdtmerge.arith import Tensor, weighted_sum
+from crdtmerge.arith import Elements, WeightedSum
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Flag, Number, Tile, strategy
 
-from .parts.consensus import cancel, mean
+from .parts.consensus import cancel, pending_mean
 from .parts.scale import onto
 
 
@@ -22,7 +22,7 @@ from .parts.scale import onto
     source="Wortsman et al. 2022, arXiv:2203.05482; McMahan et al. 2017, arXiv:1602.05629",
     alone_is_itself=True,
 )
-def weight_average(tile: Tile) -> Tensor:
+def weight_average(tile: Tile) -> Elements:
     """Average of the contributed weights.
 
     ``θ = Σ wᵢ θᵢ / Σ wᵢ`` over k contributions [n] float64, to [n] float64. Normalises by itself, so it is
@@ -39,7 +39,7 @@ def weight_average(tile: Tile) -> Tensor:
     """
     if min(tile.weights) < 0 or not any(tile.weights):
         raise ParameterError("weight_average: weights must not be negative, and one must be positive")
-    return mean(tile.terms, tile.weights)
+    return pending_mean(tile.terms, tile.weights)
 
 
 @strategy(
@@ -52,7 +52,7 @@ def weight_average(tile: Tile) -> Tensor:
     ],
     alone_is_itself=True,
 )
-def linear(tile: Tile, *, normalize: bool, t: Fraction | None) -> Tensor:
+def linear(tile: Tile, *, normalize: bool, t: Fraction | None) -> Elements:
     """Linear combination of the contributed weights.
 
     ``θ = Σ wᵢ θᵢ``, with ``normalize`` divided by ``Σ wᵢ``; weights may be negative. With ``t`` given,
@@ -75,12 +75,12 @@ def linear(tile: Tile, *, normalize: bool, t: Fraction | None) -> Tensor:
                 f"linear: t is for two contributions of equal weight, there are {tile.count}; "
                 "leave t out and let the weights decide"
             )
-        return weighted_sum(tile.terms, [1 - t, t])
+        return WeightedSum(tile.terms, [1 - t, t])
     if not normalize:
-        return weighted_sum(tile.terms, tile.weights)
+        return WeightedSum(tile.terms, tile.weights)
     if cancel(tile.weights):
         raise ParameterError("linear: the weights sum to 0, so they cannot be normalised")
-    return mean(tile.terms, tile.weights)
+    return pending_mean(tile.terms, tile.weights)
 
 
 @strategy(
@@ -93,7 +93,7 @@ def linear(tile: Tile, *, normalize: bool, t: Fraction | None) -> Tensor:
     ],
     needs_base=True,
 )
-def task_arithmetic(tile: Tile, *, scale: Fraction, normalize: bool) -> Tensor:
+def task_arithmetic(tile: Tile, *, scale: Fraction, normalize: bool) -> Elements:
     """Base plus a multiple of the summed differences from it.
 
     ``θ = θ₀ + λ Σ wᵢ τᵢ`` with ``τᵢ = θᵢ - θ₀``, λ the parameter ``scale``; with ``normalize`` the sum is
@@ -108,5 +108,5 @@ def task_arithmetic(tile: Tile, *, scale: Fraction, normalize: bool) -> Tensor:
     1), the guard of ``normalize`` from mergekit.
     """
     normalizes = normalize and not cancel(tile.weights)
-    merged = (mean if normalizes else weighted_sum)(tile.changes, tile.weights)
+    merged = (pending_mean if normalizes else WeightedSum)(tile.changes, tile.weights)
     return onto(tile, merged, scale)

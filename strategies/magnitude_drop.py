@@ -11,15 +11,15 @@ Elections here go to plus where a sum is 0. What is dropped becomes +0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Final
 
-from crdtmerge.arith import Tensor, draw, masked, nearest, weighted_sum
+from crdtmerge.arith import Dropped, Elements, Tensor, WeightedSum, decoded, draw, masked, nearest
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Choice, Flag, Group, Number, Tile, strategy
 
-from .parts.consensus import cancel, disjoint, elected, mean
+from .parts.consensus import cancel, disjoint, pending_mean
 from .parts.mask import bernoulli
 from .parts.norms import NormRatios
 from .parts.rows import ascending, columns, rows
@@ -133,7 +133,7 @@ def della(
     scale: Fraction,
     normalize: bool,
     rescale: str,
-) -> Tensor:
+) -> Elements:
     """DELLA: drop at random, small elements of a row more often, then elect a sign and merge what agrees.
 
     With ``τᵢ = θᵢ - θ₀`` and r the ascending rank of ``|τᵢ|`` in its row of n elements (the last dimension;
@@ -161,8 +161,7 @@ def della(
     0.15.
     """
     values = survey(tile) if survey else pruned(tile, density, epsilon, rescale)
-    signs = elected(values, tile.weights)
-    return onto(tile, disjoint(values, tile.weights, signs, "mean" if normalize else "sum"), scale)
+    return onto(tile, disjoint(values, tile.weights, 1, "mean" if normalize else "sum"), scale)
 
 
 @strategy(
@@ -190,7 +189,7 @@ def della_linear(
     scale: Fraction,
     normalize: bool,
     rescale: str,
-) -> Tensor:
+) -> Elements:
     """DELLA without election: drop at random by rank, restore each tensor's L1 norm, sum.
 
     ``θ = θ₀ + λ Σ wᵢ τ̃ᵢ`` with ``τ̃ᵢ`` as in `della`, here by default with ``rescale=l1``; with
@@ -207,22 +206,24 @@ def della_linear(
     return onto(tile, _summed(values, tile, normalize), scale)
 
 
-def _summed(values: list[Tensor], tile: Tile, normalize: bool) -> Tensor:
+def _summed(values: Sequence[Elements], tile: Tile, normalize: bool) -> Elements:
     normalizes = normalize and not cancel(tile.weights)
-    return (mean if normalizes else weighted_sum)(values, tile.weights)
+    return (pending_mean if normalizes else WeightedSum)(values, tile.weights)
 
 
-def thinned(tile: Tile, density: Fraction) -> list[Tensor]:
+def thinned(tile: Tile, density: Fraction) -> Sequence[Elements]:
     """Return the k differences, +0 where they are dropped, all with one probability."""
     masks = bernoulli(tile, density)
-    return [masked(x, mask) for x, mask in zip(tile.deltas, masks, strict=True)]
+    return [Dropped(x, mask) for x, mask in zip(tile.changes, masks, strict=True)]
 
 
 def thin(
     group: Group, *, density: Fraction, scale: Fraction, normalize: bool, rescale: bool
 ) -> Restored | None:
     """Return what `dare_linear` must see first: norms, if these are to be restored."""
-    return Restored(group, lambda tile: thinned(tile, density)) if rescale and density < 1 else None
+    if not rescale or density == 1:
+        return None
+    return Restored(group, lambda tile: [decoded(x) for x in thinned(tile, density)])
 
 
 @strategy(
@@ -247,7 +248,7 @@ def dare_linear(
     scale: Fraction,
     normalize: bool,
     rescale: bool,
-) -> Tensor:
+) -> Elements:
     """DARE as mergekit has it: drop at random, restore each tensor's L1 norm, sum.
 
     ``mᵢ ~ Bernoulli(ρ)``, ρ the ``density``; ``τ̃ᵢ = mᵢ ⊙ τᵢ · (Σ |τᵢ| / Σ |mᵢ ⊙ τᵢ|)`` with sums over the

@@ -6,7 +6,7 @@ from fractions import Fraction
 from operator import attrgetter
 from typing import Final
 
-from crdtmerge.arith import Tensor, linear, nearest, scalar
+from crdtmerge.arith import Elements, Tensor, linear, nearest, scalar
 from crdtmerge.strategy import Choice, Group, Tile, strategy
 
 from .directions import OF, combined
@@ -63,7 +63,7 @@ class Arcs:
         """One pass suffices."""
         return True
 
-    def merge(self, tile: Tile, of: str) -> Tensor:
+    def merge(self, tile: Tile, of: str) -> Elements:
         """Return the tile, interpolated."""
         if self._by == "whole" or tile.count == 1:
             return combined(tile, self._whole[tile.tensor] if self._by == "whole" else [1.0], of)
@@ -102,7 +102,7 @@ def columns(tile: Tile, by: str) -> int:
     members_max=2,
     survey=Arcs,
 )
-def nuslerp(tile: Tile, survey: Arcs, *, of: str, vectors: str) -> Tensor:
+def nuslerp(tile: Tile, survey: Arcs, *, of: str, vectors: str) -> Elements:
     """Spherical interpolation of two contributions by their weights.
 
     ``sin((1-t)Ω) / sin Ω · v₁ + sin(tΩ) / sin Ω · v₂`` with ``t = w₂ / (w₁ + w₂)`` (one half if the weights

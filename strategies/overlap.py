@@ -14,7 +14,7 @@ from functools import reduce
 from operator import add
 from typing import Final
 
-from crdtmerge.arith import LaneDot, Tensor, masked, maximum, nearest, positive_zero, weighted_sum
+from crdtmerge.arith import Elements, LaneDot, Tensor, masked, maximum, nearest, positive_zero, weighted_sum
 from crdtmerge.strategy import Group, Number, Tile, strategy
 
 from .parts.consensus import agreement, elected
@@ -42,7 +42,7 @@ def active(tile: Tile, epsilon: Fraction) -> tuple[list[Tensor], Tensor]:
     needs_base=True,
     weighted=False,
 )
-def ram(tile: Tile, *, epsilon: Fraction) -> Tensor:
+def ram(tile: Tile, *, epsilon: Fraction) -> Elements:
     """RAM: differences that one contribution alone has stay whole, those that several have are averaged.
 
     ``τᵢ = θᵢ - θ₀`` is active where ``|τᵢ| > ε``; ``θ = θ₀ + Σ τᵢ / c`` over the c that are active, +0 where
@@ -110,7 +110,9 @@ def overlap(group: Group, *, epsilon: Fraction, rate: Fraction, limit: Fraction)
     weighted=False,
     survey=overlap,
 )
-def ramplus_tl(tile: Tile, survey: Overlap, *, epsilon: Fraction, rate: Fraction, limit: Fraction) -> Tensor:
+def ramplus_tl(
+    tile: Tile, survey: Overlap, *, epsilon: Fraction, rate: Fraction, limit: Fraction
+) -> Elements:
     """RAM+, tensor-local: what a contribution has alone is raised, the more so the more it shares elsewhere.
 
     As `ram`, but an element that contribution i alone changes is multiplied by
@@ -225,7 +227,7 @@ def energies(group: Group, *, density: Fraction) -> Energies:
     weighted=False,
     survey=energies,
 )
-def sce(tile: Tile, survey: Energies, *, density: Fraction) -> Tensor:
+def sce(tile: Tile, survey: Energies, *, density: Fraction) -> Elements:
     """SCE: select where contributions differ most, weigh them by their squares, erase minority signs.
 
     With ``τᵢ = θᵢ - θ₀``, for each tensor:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from crdtmerge.arith import Tensor, dot, linear, nearest, weighted_sum
+from crdtmerge.arith import Elements, Tensor, dot, linear, nearest, weighted_sum
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Choice, Flag, Integer, Number, Tile, strategy
 
@@ -174,7 +174,7 @@ def dual_projection(
     ema: bool,
     beta: Fraction,
     compat: str,
-) -> Tensor:
+) -> Elements:
     """DOP: keep each contribution's effect on the directions that its own difference uses.
 
     For every matrix, with ``aᵢ = wᵢ / Σ w``, W is the least of ``Σ aᵢ (|Fᵢᵀ (W - τᵢ)|² + |(W - τᵢ) Gᵢ|²)``,

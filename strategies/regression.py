@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from crdtmerge.arith import Tensor, lane_sum, weighted_sum
+from crdtmerge.arith import Elements, Tensor, lane_sum, weighted_sum
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Choice, Number, Tile, strategy
 
@@ -91,7 +91,7 @@ def regression_mean(tile: Tile, *, alpha: Fraction, ridge: Fraction, normalize: 
     evidence=["gram|gram.first"],
     optional_evidence=["gram.n", "feat.sq"],
 )
-def lot_merge(tile: Tile, *, normalize: str, ridge: Fraction, scale: Fraction, missing: str) -> Tensor:
+def lot_merge(tile: Tile, *, normalize: str, ridge: Fraction, scale: Fraction, missing: str) -> Elements:
     """LOT: the difference from the base that makes features drift least, layer by layer.
 
     Linear layers: ``T = (Σ aᵢ Xᵢᵀ Xᵢ)⁺ Σ aᵢ Xᵢᵀ Xᵢ τᵢ``, ``Xᵢᵀ Xᵢ`` being ``gram · gram.n``. Scales of norm

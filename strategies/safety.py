@@ -10,7 +10,17 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
-from crdtmerge.arith import Tensor, cosine, linear, masked, nearest, scalar, squared_norm, weighted_sum
+from crdtmerge.arith import (
+    Elements,
+    Tensor,
+    cosine,
+    linear,
+    masked,
+    nearest,
+    scalar,
+    squared_norm,
+    weighted_sum,
+)
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Choice, Factors, Group, Number, Tile, strategy
 
@@ -51,7 +61,7 @@ def safe_merge(
     safe_weight: Fraction,
     compat: str,
     missing: str,
-) -> Tensor:
+) -> Elements:
     """SafeMERGE: layers of a task that leave the directions of alignment are mixed with safe ones.
 
     Members have the role ``task`` or ``safety``. With V the alignment (aligned minus unaligned weights, the
@@ -198,7 +208,7 @@ def survey_of_led(group: Group, *, rate: Fraction, scale: Fraction, missing: str
     optional_evidence=["saliency.abs.base"],
     survey=survey_of_led,
 )
-def led_merge(tile: Tile, survey: Elections, *, rate: Fraction, scale: Fraction, missing: str) -> Tensor:
+def led_merge(tile: Tile, survey: Elections, *, rate: Fraction, scale: Fraction, missing: str) -> Elements:
     """LED: every contribution elects its elements, and only those that nobody else elected are merged.
 
     Per tensor of d elements, ``Nᵢ`` is the mask that a member brings, else the ``⌊rate · d⌋`` elements of

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Final
 
-from crdtmerge.arith import Elements, Tensor, decoded, masked, weighted_sum
+from crdtmerge.arith import Dropped, Elements, Tensor, WeightedSum, decoded, masked
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Choice, Flag, Group, Number, Tile, strategy
 
-from .parts.consensus import Election, agreement, cancel, disjoint, mean
+from .parts.consensus import Election, agreement, cancel, disjoint, pending_mean
 from .parts.delta import Extent
 from .parts.mask import Rates, Trim, bernoulli, each
-from .parts.scale import onto, rescaled
+from .parts.scale import onto
 
 ZERO: Final = Choice(
     "zero",
@@ -80,20 +80,19 @@ class Ballot:
             self._stages.pop(0)
         return not self._stages
 
-    def merge(self, tile: Tile, rule: str) -> Tensor:
+    def merge(self, tile: Tile, rule: str) -> Elements:
         """Return the tile's merged difference: trimmed, elected and merged by `disjoint`'s ``rule``."""
-        values = self._candidates(tile)
-        return disjoint(values, tile.weights, self._election(tile, values), rule)
+        return disjoint(self._candidates(tile), tile.weights, self._election.tie(tile), rule)
 
     def select(self, tile: Tile) -> list[Tensor]:
         """Return the k trimmed differences where they have the elected sign, and +0 elsewhere."""
-        values = self._candidates(tile)
+        values = [decoded(x) for x in self._candidates(tile)]
         masks = agreement(values, tile.weights, self._election(tile, values))
         return [masked(x, mask) for x, mask in zip(values, masks, strict=True)]
 
-    def _candidates(self, tile: Tile) -> Sequence[Tensor]:
+    def _candidates(self, tile: Tile) -> Sequence[Elements]:
         values = self._vectors(tile)
-        return [decoded(x) for x in values] if self._trim is None else self._trim(tile, values)
+        return values if self._trim is None else self._trim(tile, values)
 
 
 def _deltas(tile: Tile) -> Sequence[Elements]:
@@ -140,7 +139,7 @@ def ties(
     scope: str,
     zero: str,
     compat: str,
-) -> Tensor:
+) -> Elements:
     """TIES: trim each difference, elect a sign per element, merge only what agrees with it.
 
     With ``τᵢ = θᵢ - θ₀`` and D elements in all tensors of the group:
@@ -174,23 +173,25 @@ def staying(tile: Tile, p: Rates) -> list[Fraction]:
     return [1 - rate for rate in each(p, tile.count)]
 
 
-def dropped(tile: Tile, masks: Sequence[Tensor], p: Rates, rescale: bool) -> list[Tensor]:
-    """Return the k differences where their masks are 1, divided by ``1 - p`` if wanted, and +0 elsewhere."""
-    kept = [masked(tau, mask) for tau, mask in zip(tile.deltas, masks, strict=True)]
-    stay = staying(tile, p)
-    return [rescaled(tau, s) if s else tau for tau, s in zip(kept, stay, strict=True)] if rescale else kept
+def dropped(tile: Tile, masks: Sequence[Elements], p: Rates, rescale: bool) -> Sequence[Elements]:
+    """Return the k differences where their masks are 1, divided by ``1 - p`` if wanted, and +0 elsewhere.
+
+    So what is kept has its expectation again.
+    """
+    divisors = [s if rescale and s else Fraction(1) for s in staying(tile, p)]
+    return [Dropped(*each) for each in zip(tile.changes, masks, divisors, strict=True)]
 
 
 def dare_with(
-    tile: Tile, masks: Sequence[Tensor], *, p: Rates, rescale: bool, scale: Fraction | None
-) -> Tensor:
+    tile: Tile, masks: Sequence[Elements], *, p: Rates, rescale: bool, scale: Fraction | None
+) -> Elements:
     """Return what `dare` returns if these are the masks that it drew."""
     values = dropped(tile, masks, p, rescale)
     if scale is not None:
-        return onto(tile, weighted_sum(values, tile.weights), scale)
+        return onto(tile, WeightedSum(values, tile.weights), scale)
     if cancel(tile.weights):
         raise ParameterError("dare: the weights sum to 0, so there is no mean; choose a scale")
-    return onto(tile, mean(values, tile.weights), Fraction(1))
+    return onto(tile, pending_mean(values, tile.weights), Fraction(1))
 
 
 @strategy(
@@ -205,7 +206,7 @@ def dare_with(
     needs_base=True,
     draws=True,
 )
-def dare(tile: Tile, *, p: Fraction, rescale: bool, scale: Fraction | None) -> Tensor:
+def dare(tile: Tile, *, p: Fraction, rescale: bool, scale: Fraction | None) -> Elements:
     """DARE: drop elements of each difference at random, rescale the rest, average.
 
     ``mᵢ ~ Bernoulli(1 - p)`` for every element of every contribution, ``τ̃ᵢ = mᵢ ⊙ τᵢ / (1 - p)``,
@@ -276,7 +277,7 @@ def dare_ties(
     merge_func: str,
     scope: str,
     zero: str,
-) -> Tensor:
+) -> Elements:
     """DARE, then the election of TIES: drop at random, rescale, merge only what agrees.
 
     ``τ̃ᵢ = mᵢ ⊙ τᵢ / (1 - p)`` as `dare`, then steps 2 to 4 of `ties` on τ̃; with ``trim`` its step 1 too,

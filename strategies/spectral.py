@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
-from crdtmerge.arith import Tensor, linear, nearest
+from crdtmerge.arith import Elements, Tensor, linear, nearest
 from crdtmerge.coefficients import Coefficients
 from crdtmerge.errors import MalformedError
 from crdtmerge.strategy import Choice, Number, Tile, strategy
@@ -48,7 +48,7 @@ def truncated(matrix: Matrix, share: Fraction) -> Tensor:
     needs_base=True,
     scope="tensor",
 )
-def star(tile: Tile, *, eta: Fraction) -> Tensor:
+def star(tile: Tile, *, eta: Fraction) -> Elements:
     """STAR: keep the largest singular components of each difference, rescale them, average.
 
     For every matrix ``τᵢ = Σ σₖ uₖ vₖᵀ`` with descending σ, r is the least number with ``σ₁ + … + σᵣ >=
@@ -140,7 +140,7 @@ def by_components(
     weighted=False,
     suits=by_components,
 )
-def adarank(tile: Tile, *, origin: str, ratio: Fraction | None, scale: Fraction | None) -> Tensor:
+def adarank(tile: Tile, *, origin: str, ratio: Fraction | None, scale: Fraction | None) -> Elements:
     """AdaRank: add those singular components of each difference that a search has chosen.
 
     ``θ = o + Σ λᵢ τ̂ᵢ`` with o the base θ₀ (``ta``) or the mean of all θᵢ (``cart``), ``τᵢ = θᵢ - o`` and

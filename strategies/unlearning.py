@@ -12,7 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
-from crdtmerge.arith import Tensor, masked, positive_zero, sign, weighted_sum
+from crdtmerge.arith import Elements, Tensor, masked, positive_zero, sign, weighted_sum
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Choice, Group, Number, Tile, strategy
 
@@ -44,7 +44,7 @@ def unanimous(taus: Sequence[Tensor]) -> Tensor:
     roles=("forget",),
     weighted=False,
 )
-def negative_merge(tile: Tile, *, mode: str, scale: Fraction, retain_scale: Fraction) -> Tensor:
+def negative_merge(tile: Tile, *, mode: str, scale: Fraction, retain_scale: Fraction) -> Elements:
     """NegMerge: subtract from the base what all models of a forget set agree on.
 
     Members have the role ``forget`` and a topic, which names their forget set (those without one are one
@@ -93,7 +93,7 @@ class Attributes:
         """End a pass; True when cuts and majorities are known."""
         return self._ballot.finish()
 
-    def merge(self, tile: Tile, rule: str) -> Tensor:
+    def merge(self, tile: Tile, rule: str) -> Elements:
         """Return the tile's merged difference."""
         return self._ballot.merge(self._split(tile), rule)
 
@@ -138,7 +138,7 @@ def split_unlearn_merge(
     merge_func: str,
     scope: str,
     zero: str,
-) -> Tensor:
+) -> Elements:
     """SPUNGE's merge: TIES of models that unlearned one attribute each, attributes weighing alike.
 
     Every contribution was trained to forget part of an unlearning set, the part that its topic names; its

@@ -116,7 +116,7 @@ def merge(
         extra.append(survey)
     merged: dict[str, list[Tensor]] = {name: [] for name in names}
     for tile in tiles():
-        merged[tile.tensor].append(found.function(tile, *extra, **arguments))
+        merged[tile.tensor].append(arith.decoded(found.function(tile, *extra, **arguments)))
     return {name: torch.cat(parts) if parts else tensor([]) for name, parts in merged.items()}
 
 

@@ -31,8 +31,6 @@ from crdtmerge.arith.dots import (
 )
 from crdtmerge.arith.draw import keep_mask
 from crdtmerge.arith.elementwise import (
-    agreeing,
-    agreeing_mean,
     clamp,
     masked,
     maximum,
@@ -40,13 +38,13 @@ from crdtmerge.arith.elementwise import (
     positive_zero,
     sign,
     sqrt,
-    weighted_sum,
 )
 from crdtmerge.arith.exact import ExactSum
 from crdtmerge.arith.fold import fold
 from crdtmerge.arith.functions import exp, log, sigmoid, softmax, tanh
 from crdtmerge.arith.gaussian import normal_quantile
 from crdtmerge.arith.order import Cut, TopSelection, mirrored
+from crdtmerge.arith.pending import Elements, decoded
 from crdtmerge.arith.rank import (
     RankSelection,
     kth_magnitude,
@@ -60,12 +58,17 @@ from crdtmerge.arith.rank import (
 )
 from crdtmerge.arith.reduce import LaneDot, LaneGram, LaneSum, dot, lane_sum, squared_norm
 from crdtmerge.arith.scalar import nearest
-from crdtmerge.arith.stored import Change, Elements, Stored, Values, decoded
+from crdtmerge.arith.stored import Stored, Values
+from crdtmerge.arith.streams import Change, Drawn, Dropped, Trimmed
+from crdtmerge.arith.sums import AgreeingMean, WeightedSum, agreeing, balance, signs, weighted_sum
 
 __all__ = [
+    "AgreeingMean",
     "Change",
     "Cosine",
     "Cut",
+    "Drawn",
+    "Dropped",
     "Elements",
     "ExactDot",
     "ExactSum",
@@ -77,10 +80,12 @@ __all__ = [
     "Stored",
     "Tensor",
     "TopSelection",
+    "Trimmed",
     "Values",
+    "WeightedSum",
     "agreeing",
-    "agreeing_mean",
     "ascending",
+    "balance",
     "clamp",
     "compiled",
     "cosine",
@@ -120,6 +125,7 @@ __all__ = [
     "scalar",
     "sigmoid",
     "sign",
+    "signs",
     "softmax",
     "sqrt",
     "squared_norm",

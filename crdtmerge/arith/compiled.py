@@ -14,10 +14,43 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Final
 
+import numpy as np
+
 FLOAT64: Final = 0
 FLOAT32: Final = 1
 BFLOAT16: Final = 2
-"""What loops call the types that they read."""
+FLOAT16: Final = 3
+"""What loops call the types that they read and write."""
+
+STREAM: Final = np.dtype(
+    [
+        ("address", np.int64),  # of the first element
+        ("kind", np.int64),
+        ("base", np.int64),  # address of what is subtracted; 0: nothing is
+        ("base_kind", np.int64),
+        (
+            "words",
+            np.int64,
+        ),  # address of uint32: elements with one from `threshold` on are dropped; 0: none
+        ("threshold", np.int64),
+        ("divisor", np.float64),  # of those that stay
+        ("ties", np.int64),  # |x| <= `low` becomes 0 in the first so many elements, |x| <= `high` in others
+        ("low", np.float64),
+        ("high", np.float64),  # negative: nothing is trimmed
+    ]
+)
+"""A stream of elements, for loops."""
+
+TARGET: Final = np.dtype(
+    [
+        ("address", np.int64),  # of the first element
+        ("kind", np.int64),
+        ("base", np.int64),  # address of what base + factor · result is made with; 0: results stay
+        ("base_kind", np.int64),
+        ("factor", np.float64),
+    ]
+)
+"""Where loops write, as what."""
 
 _kernels: ModuleType | None = None
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from crdtmerge.arith import compiled
 from crdtmerge.arith.eighths import EIGHTHS
+from crdtmerge.arith.pending import Elements, Result, Target, decoded, plain
 from crdtmerge.digest import Readable
 from crdtmerge.dtypes import DType
 from crdtmerge.errors import NonFiniteError, ParameterError
@@ -30,6 +31,13 @@ _TORCH: Final = {
     DType.F16: torch.float16,
     DType.BF16: torch.bfloat16,
 }
+
+KINDS: Final = {
+    DType.F32: compiled.FLOAT32,
+    DType.BF16: compiled.BFLOAT16,
+    DType.F16: compiled.FLOAT16,
+}
+"""What loops call the types that they round to."""
 
 _INFINITY_PATTERN: Final = {
     DType.F64: 0x7FF << 52,
@@ -80,8 +88,8 @@ def decode(raw: Readable, dtype: DType) -> Tensor:
     return stored.double() if dtype is DType.BF16 else stored.float().double()
 
 
-def encode(values: Tensor, dtype: DType) -> bytes:
-    """Return [n] float64 as little-endian elements of ``dtype``, each rounded once; -0.0 stays -0.0.
+def encode(values: Elements, dtype: DType) -> bytes:
+    """Return [n] elements as little-endian elements of ``dtype``, each rounded once; -0.0 stays -0.0.
 
     Raises:
         ParameterError: if the type is not floating.
@@ -92,20 +100,14 @@ def encode(values: Tensor, dtype: DType) -> bytes:
     return bytes(raw)
 
 
-def encode_into(out: memoryview, values: Tensor, dtype: DType) -> None:
+def encode_into(out: memoryview, values: Elements, dtype: DType) -> None:
     """Write what `encode` returns to memory of just that size; raises as it does."""
     _require_floating(dtype)
     if len(out) != len(values) * dtype.itemsize:
         raise ParameterError(f"{len(out)} bytes are no room for {len(values)} {dtype.code} elements")
-    if not len(values):
+    if not len(values) or _encoded_by_loops(out, values, dtype):
         return
-    values = values.cpu().contiguous()
-    loops = compiled.kernels()
-    if loops is not None and dtype in (DType.F32, DType.BF16) and values.dtype == torch.float64:
-        patterns = np.frombuffer(out, "<f4" if dtype is DType.F32 else "<u2")
-        rounding = loops.to_float32 if dtype is DType.F32 else loops.to_bfloat16
-        if patterns.flags.aligned and rounding(values.numpy(), patterns):
-            return
+    values = decoded(values).cpu().contiguous()
     if dtype.itemsize == 1:
         stored = EIGHTHS[dtype].encode(values)
     elif dtype.itemsize == 2:
@@ -117,6 +119,21 @@ def encode_into(out: memoryview, values: Tensor, dtype: DType) -> None:
     bad = non_finite(out, dtype)
     if bad is not None:
         raise NonFiniteError(f"element {bad} is {values[bad].item()!r}, which no finite {dtype.code} is near")
+
+
+def _encoded_by_loops(out: memoryview, values: Elements, dtype: DType) -> bool:
+    """Whether a loop did it, and all are finite."""
+    loops, kind = compiled.kernels(), KINDS.get(dtype)
+    if loops is None or kind is None:
+        return False
+    room = np.frombuffer(out, np.uint8)
+    target = Target(room.ctypes.data, kind)
+    if target.address % dtype.itemsize:
+        return False
+    if isinstance(values, Result) and values.fresh:
+        return bool(values.write(loops, target))
+    tensor = decoded(values).cpu().contiguous()
+    return plain(tensor) and bool(loops.encode(tensor.numpy(), np.array([target], compiled.TARGET)))
 
 
 def non_finite(raw: Readable, dtype: DType, *, bound: float | None = None) -> int | None:

@@ -23,6 +23,7 @@ from crdtmerge.arith.gaussian import normal_quantile
 from crdtmerge.digest import Digest, Domain, digest, keyed, stream
 from crdtmerge.errors import ParameterError
 
+Words: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint32]]
 _LongWords: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 _LONG_BYTES: Final = 8
@@ -51,7 +52,7 @@ def words(key: bytes, start: int, count: int) -> Tensor:
 
     Element i is bytes [4i, 4i + 4) of the key's stream, little-endian.
     """
-    return torch.from_numpy(_words(key, start, count).astype(np.float64))
+    return torch.from_numpy(mask_words(key, start, count).astype(np.float64))
 
 
 def keep_mask(key: bytes, start: int, count: int, probability: Fraction) -> Tensor:
@@ -62,14 +63,25 @@ def keep_mask(key: bytes, start: int, count: int, probability: Fraction) -> Tens
     Raises:
         ParameterError: if the probability is not in [0, 1].
     """
-    if not 0 <= probability <= 1:
-        raise ParameterError(f"a probability is in [0, 1], got {probability}")
-    threshold = (probability.numerator << _WORD_BITS) // probability.denominator
+    threshold = mask_threshold(probability)
     if threshold == 1 << _WORD_BITS:
         return torch.ones(count, dtype=torch.float64)
     kept = np.empty(count)
-    np.less(_words(key, start, count), np.uint32(threshold), out=kept, casting="unsafe")
+    np.less(mask_words(key, start, count), np.uint32(threshold), out=kept, casting="unsafe")
     return torch.from_numpy(kept)
+
+
+def mask_threshold(probability: Fraction) -> int:
+    """Return ⌊probability · 2^32⌋; raises as `keep_mask` does."""
+    if not 0 <= probability <= 1:
+        raise ParameterError(f"a probability is in [0, 1], got {probability}")
+    return (probability.numerator << _WORD_BITS) // probability.denominator
+
+
+def mask_words(key: bytes, start: int, count: int) -> Words:
+    """Return [count] uint32, what `words` returns."""
+    raw = stream(key, length=_WORD_BYTES * count, offset=_WORD_BYTES * start)
+    return np.frombuffer(raw, dtype="<u4")
 
 
 def uniform(key: bytes, start: int, count: int) -> Tensor:
@@ -109,8 +121,3 @@ def _fraction(words: _LongWords, bits: int) -> Tensor:
 def _long_words(key: bytes, kind: str, start: int, count: int) -> _LongWords:
     raw = stream(keyed(key, kind.encode()), length=_LONG_BYTES * count, offset=_LONG_BYTES * start)
     return np.frombuffer(raw, dtype="<u8")
-
-
-def _words(key: bytes, start: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-    raw = stream(key, length=_WORD_BYTES * count, offset=_WORD_BYTES * start)
-    return np.frombuffer(raw, dtype="<u4")

@@ -7,7 +7,7 @@ hundreds of thousands of elements can share the magnitude at which the cut falls
 Without its sign bit, the pattern of a float64 is an integer that grows with the magnitude. The k-th
 largest is found digit by digit, most significant first, one pass over the stream for each:
 
-    pass 1   how many patterns begin with each 16-bit digit?      → the digit of the k-th largest
+    pass 1   how many patterns begin with each 16- or 18-bit digit? → the digit of the k-th largest
     pass 2   of those that begin with it, the next digit …        (or, once they are few: keep them all)
     at last  with all 63 bits known and more ties than places: which index has the last place?
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
@@ -26,7 +27,8 @@ import torch
 from torch import Tensor
 
 from crdtmerge.arith import compiled
-from crdtmerge.arith.stored import Elements, decoded, traced
+from crdtmerge.arith.pending import Elements, decoded
+from crdtmerge.arith.streams import Trimmed, traced
 from crdtmerge.errors import ParameterError
 
 _Integers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -40,6 +42,8 @@ _MAGNITUDE: Final = (1 << _PATTERN_BITS) - 1
 _LARGEST: Final = (0x7FF << 52) - 1
 """The pattern of the largest float64."""
 _DIGIT_BITS: Final = 16
+_DIGIT_BITS_COMPILED: Final = 18
+"""More of them leave fewer elements to be looked at again, and a loop counts as fast."""
 _CHUNK: Final = 1 << 16
 """Elements worked on together, so that what is made from them stays in the cache."""
 
@@ -77,19 +81,13 @@ class Cut:
 
     def keep(self, values: Elements, start: int) -> Tensor:
         """Return [n] float64: ``values`` where an element is kept and 0.0 elsewhere."""
-        ties = self._ties(values, start)
+        return self.trimmed(values, start).decoded()
+
+    def trimmed(self, values: Elements, start: int) -> Trimmed:
+        """Return what `keep` returns, pending."""
         # What is in [-bound, bound], zeros of either sign included, becomes 0.0.
-        low, high = max(math.nextafter(self.threshold, 0.0), 0.0), self.threshold
-        loops = compiled.kernels()
-        if loops is not None and (traced_values := traced(values)) is not None:
-            kept = torch.empty(values.shape, dtype=torch.float64)
-            loops.keep(kept.numpy(), *traced_values[0], ties, low, high)
-            return kept
-        numbers = decoded(values)
-        kept = torch.empty_like(numbers)
-        torch.hardshrink(numbers[:ties], low, out=kept[:ties])
-        torch.hardshrink(numbers[ties:], high, out=kept[ties:])
-        return kept
+        low = max(math.nextafter(self.threshold, 0.0), 0.0)
+        return Trimmed(values, self._ties(values, start), low, self.threshold)
 
     def _ties(self, values: Elements, start: int) -> int:
         """Return how many of ``values`` lie up to ``last``."""
@@ -127,7 +125,8 @@ class TopSelection:
         self._next = self._found = 0
         self._last = -1
         self._kept: list[tuple[_Integers, _Integers]] = []
-        self._digit_shift = max(self._shift - _DIGIT_BITS, 0)
+        bits = _DIGIT_BITS if compiled.kernels() is None else _DIGIT_BITS_COMPILED
+        self._digit_shift = max(self._shift - bits, 0)
         self._counts = np.zeros(1 << (self._shift - self._digit_shift), dtype=np.int64)
 
     @property
@@ -153,26 +152,30 @@ class TopSelection:
         if self._cut is not None:
             return
         loops = compiled.kernels()
-        if loops is not None and (traced_values := traced(values)) is not None:
-            self._take_by_loops(loops, traced_values[0], len(values), start)
+        if loops is not None and (found := traced([values])) is not None:
+            self._take_by_loops(loops, found.streams, len(values), start)
             return
         array = decoded(values).cpu().numpy()
         for offset in range(0, len(array), _CHUNK):
             self._take(array[offset : offset + _CHUNK], start + offset)
 
-    def _take_by_loops(self, loops: Any, stream: tuple[int, int, int, int], size: int, start: int) -> None:
-        if self._shift == _PATTERN_BITS and self._candidates > CANDIDATES_MAX:
-            loops.count_digits(*stream, size, self._digit_shift, self._counts)
+    def _take_by_loops(self, loops: ModuleType, streams: Any, size: int, start: int) -> None:
+        if self._counting:
+            loops.count_digits(streams, size, self._digit_shift, self._counts)
             self._found += size
             return
-        patterns, places = np.empty(_CHUNK, np.int64), np.empty(_CHUNK, np.int64)
-        for offset in range(0, size, _CHUNK):
-            stop = min(offset + _CHUNK, size)
-            count = loops.find(*stream, offset, stop, *self._among, patterns, places)
-            self._keep(patterns[:count].copy(), places[:count] + start)
+        magnitudes, places = np.empty(size), np.empty(size, np.int64)  # of which little will be touched
+        low, high = (_magnitude(pattern) for pattern in self._among)
+        count = loops.find(streams, size, low, high, magnitudes, places)
+        self._keep(magnitudes[:count].copy().view(np.int64), places[:count] + start)
+
+    @property
+    def _counting(self) -> bool:
+        """Whether this pass looks at every element."""
+        return self._shift == _PATTERN_BITS and self._candidates > CANDIDATES_MAX
 
     def _take(self, values: _Numbers, start: int) -> None:
-        if self._shift == _PATTERN_BITS and self._candidates > CANDIDATES_MAX:
+        if self._counting:
             self._counts += np.bincount(self._digits(values.view(np.int64)), minlength=len(self._counts))
             self._found += len(values)
             return

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from crdtmerge.arith import compiled
-from crdtmerge.arith.stored import plain
+from crdtmerge.arith.pending import plain
 from crdtmerge.errors import NonFiniteError, ParameterError
 
 LANES: Final = 1 << 14

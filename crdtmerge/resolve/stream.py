@@ -17,7 +17,6 @@ from typing import Final, Protocol, TypeVar
 import torch
 
 from crdtmerge import arith
-from crdtmerge.arith import Tensor
 from crdtmerge.digest import Readable
 from crdtmerge.errors import NonFiniteError, ParameterError
 from crdtmerge.limits import BLOCK_BYTES, MIB
@@ -37,8 +36,8 @@ _TILE_MIN: Final = 1 << 12
 _TILE_MAX: Final = 1 << 17
 """Elements; from 2^16 on elementwise work runs at the speed of memory, below it at Python's."""
 
-_TILE_MAX_COMPILED: Final = 1 << 18
-"""The same where compiled loops leave Python more to wait for."""
+_TILE_MAX_COMPILED: Final = 1 << 19
+"""The same where compiled loops leave Python more to wait for; but no more than a stored block has."""
 
 _KEPT_BYTES: Final = 31 * MIB
 """Just below what glibc never keeps."""
@@ -130,7 +129,9 @@ def execute(
             _merge(plan, reader, piece, survey, raw)
             return raw if room is None else None
 
-        for piece, raw in _in_order(merge, pieces, threads):
+        # Where nothing is to be written meanwhile, a thread beside this one would only be waited for.
+        in_place = pieces and sink.room(pieces[0].output.name, 0, 0) is not None
+        for piece, raw in _in_order(merge, pieces, 0 if in_place and threads == 1 else threads):
             if raw is not None:
                 sink.write(piece.output.name, piece.begin, raw)
             if progress is not None:
@@ -159,10 +160,11 @@ def _survey(
     survey = assignment.strategy.survey(assignment.group, **assignment.arguments)
     if survey is None:
         return None
+    ahead = 0 if arith.compiled.kernels() and threads == 1 else threads  # loops read a tile when it is fed
     complete = False
     while not complete:
         pieces = (p for o in assignment.outputs for p in _cut(assignment, o, width, None))
-        for piece, tile in _in_order(lambda p: _ready(_tile(plan, reader, p), assignment), pieces, threads):
+        for piece, tile in _in_order(lambda p: _ready(_tile(plan, reader, p), assignment), pieces, ahead):
             survey.feed(tile)
             if progress is not None:
                 progress(piece.stop - piece.start)
@@ -187,6 +189,7 @@ def _tile_elements(plan: Plan, budget_bytes: int, threads: int) -> int:
 
 def _cut(assignment: Assignment, output: Output, width: int, budget_bytes: int | None) -> Iterator[_Piece]:
     """Cut one tensor into tiles as its strategy's scope allows."""
+    width = min(width, BLOCK_BYTES // output.dtype.itemsize)  # from within one block nothing is copied
     step = width
     if assignment.needs.scope == "row":
         step = max(width // max(output.columns, 1), 1) * max(output.columns, 1)
@@ -243,7 +246,7 @@ def _tile(plan: Plan, reader: Reader, piece: _Piece) -> Tile:
 def _merge(plan: Plan, reader: Reader, piece: _Piece, survey: Survey | None, out: memoryview) -> None:
     tile = _tile(plan, reader, piece)
     extra = () if piece.assignment.strategy.survey is None else (survey,)
-    merged: Tensor = piece.assignment.strategy.function(tile, *extra, **piece.assignment.arguments)
+    merged = piece.assignment.strategy.function(tile, *extra, **piece.assignment.arguments)
     try:
         arith.encode_into(out, merged, piece.output.dtype)
     except NonFiniteError as error:
@@ -257,13 +260,21 @@ def _merge(plan: Plan, reader: Reader, piece: _Piece, survey: Survey | None, out
 def _in_order(
     function: Callable[[_In], _Out], items: Iterable[_In], threads: int
 ) -> Iterator[tuple[_In, _Out]]:
-    """Yield (item, function(item)) in order, computing at most ``threads`` + 1 ahead.
+    """Yield (item, function(item)) in order, computing at most ``threads`` + 1 ahead; on this thread if 0.
 
     Tiles are the only parallelism: within one, torch works on one thread, since on a busy machine its
     own threads wait for each other longer than they compute.
     """
     waiting: deque[tuple[_In, Future[_Out]]] = deque()
     within = torch.get_num_threads()
+    if not threads:
+        _worker()
+        try:
+            for item in items:
+                yield item, function(item)
+        finally:
+            torch.set_num_threads(within)
+        return
     with ThreadPoolExecutor(max(threads, 1), "crdtmerge-merge", initializer=_worker) as pool:
         try:
             for item in items:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crdtmerge.arith import Tensor
+from crdtmerge.arith import Tensor, decoded
 from crdtmerge.errors import ParameterError
 from crdtmerge.recipe import Parameter
 
@@ -45,7 +45,7 @@ class Bound:
     def merge(self, tile: Tile, survey: Survey | None) -> Tensor:
         """Return the merged tile, [n] float64."""
         extra = () if self.strategy.survey is None else (survey,)
-        return self.strategy.function(tile, *extra, **dict(self.arguments))
+        return decoded(self.strategy.function(tile, *extra, **dict(self.arguments)))
 
     def __str__(self) -> str:
         written = ", ".join(f"{key}={value}" for key, value in self.arguments)

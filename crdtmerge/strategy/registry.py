@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Final, TypeAlias, TypeVar
 
-from crdtmerge.arith import Tensor
+from crdtmerge.arith import Elements
 from crdtmerge.errors import ParameterError, UnknownStrategyError
 from crdtmerge.evidence import KINDS
 from crdtmerge.gradient import ends
@@ -22,7 +22,7 @@ from .tile import Survey
 
 ENTRY_POINTS: Final = "crdtmerge.strategies"
 
-Function: TypeAlias = Callable[..., Tensor]
+Function: TypeAlias = Callable[..., Elements]
 
 
 @dataclass(frozen=True)

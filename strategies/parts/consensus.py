@@ -17,14 +17,16 @@ from functools import lru_cache, reduce
 from typing import Final
 
 from crdtmerge.arith import (
+    AgreeingMean,
     Elements,
-    LaneSum,
     Tensor,
+    WeightedSum,
     agreeing,
-    agreeing_mean,
+    balance,
+    decoded,
     maximum,
     positive_zero,
-    sign,
+    signs,
     weighted_sum,
 )
 from crdtmerge.errors import ParameterError
@@ -70,8 +72,13 @@ def _proportions(weights: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
 
 def mean(values: Sequence[Elements], weights: Sequence[Fraction]) -> Tensor:
     """Return ``Σ wᵢ xᵢ / Σ wᵢ`` of k times [n]; the weights must not `cancel`."""
+    return pending_mean(values, weights).decoded()
+
+
+def pending_mean(values: Sequence[Elements], weights: Sequence[Fraction]) -> WeightedSum:
+    """Return what `mean` does, for the engine to compute where the result belongs."""
     parts = proportions(weights)
-    return weighted_sum(values, parts, divisor=sum(parts, Fraction()))
+    return WeightedSum(values, parts, divisor=sum(parts, Fraction()))
 
 
 class Election:
@@ -86,53 +93,52 @@ class Election:
 
     def __init__(self, group: Group, extent: Extent, zero: str) -> None:
         self._weights, self._extent, self._zero = proportions(group.weights), extent, zero
-        self._counting: dict[str, LaneSum] = {}
-        self._balance: dict[str, float] = {}
+        self._balance: dict[str, int] = {}
 
-    def feed(self, tile: Tile, values: Sequence[Tensor]) -> None:
+    def feed(self, tile: Tile, values: Sequence[Elements]) -> None:
         """Count a tile's signs."""
         name = self._extent.name(tile)
-        count = self._counting.setdefault(name, LaneSum())  # exact: whole numbers far below 2^53
-        count.feed(sign(self._sum(values)), self._extent.start(tile))
-        if self._extent.ends(tile):
-            self._balance[name] = self._counting.pop(name).result()
+        self._balance[name] = self._balance.get(name, 0) + balance(values, self._weights)
 
     def finish(self) -> bool:
         """One pass counts everything."""
         return True
 
-    def __call__(self, tile: Tile, values: Sequence[Tensor]) -> Tensor:
+    def __call__(self, tile: Tile, values: Sequence[Elements]) -> Tensor:
         """Return the elected signs, [n] of 1, -1 and, if zeros are dropped, 0."""
-        total = self._sum(values)
-        if self._zero == "drop":
-            return sign(total)
-        if self._balance.get(self._extent.name(tile), 0.0) < 0:
-            return total.gt_(0).mul_(2).sub_(1)
-        return total.ge_(0).mul_(2).sub_(1)
+        return signs(values, self._weights, self.tie(tile))
 
-    def _sum(self, values: Sequence[Tensor]) -> Tensor:
-        return weighted_sum(values, self._weights)
+    def tie(self, tile: Tile) -> int:
+        """Return the sign of a tile's elements whose sum is 0; 0 if it is none."""
+        if self._zero == "drop":
+            return 0
+        return -1 if self._balance.get(self._extent.name(tile), 0) < 0 else 1
 
 
 def elected(values: Sequence[Tensor], weights: Sequence[Fraction]) -> Tensor:
     """Return the sign of ``Σ wᵢ xᵢ`` at each element, + where it is 0: [n] of 1 and -1."""
-    return weighted_sum(values, proportions(weights)).ge_(0).mul_(2).sub_(1)
+    return signs(values, proportions(weights), 1)
 
 
-def disjoint(values: Sequence[Tensor], weights: Sequence[Fraction], elected: Tensor, rule: str) -> Tensor:
+def disjoint(
+    values: Sequence[Elements], weights: Sequence[Fraction], elected: Tensor | int, rule: str
+) -> Elements:
     """Merge at each element those contributions whose ``wᵢ xᵢ`` has the elected sign; +0 where none has.
 
     Args:
         values: k times [n].
         weights: k; a negative one turns its contribution's vote and value round.
-        elected: [n] of 1, -1 and 0.
+        elected: [n] of 1, -1 and 0; or only the sign where ``Σ wᵢ xᵢ`` is 0, elected is that of it.
         rule: ``mean``: ``Σ wᵢ xᵢ / Σ wᵢ`` over those that agree (a divisor of 0 counts as 1); ``sum``:
             ``Σ wᵢ xᵢ``; ``max``: the ``wᵢ xᵢ`` of largest magnitude.
     """
     if rule == "mean":
-        return agreeing_mean(values, proportions(weights), elected)
-    agree = agreement(values, weights, elected)
-    chosen = [x * mask for x, mask in zip(values, agree, strict=True)]  # -0 among them goes in the end
+        return AgreeingMean(values, proportions(weights), elected)
+    numbers = [decoded(x) for x in values]
+    if isinstance(elected, int):
+        elected = signs(numbers, proportions(weights), elected)
+    agree = agreement(numbers, weights, elected)
+    chosen = [x * mask for x, mask in zip(numbers, agree, strict=True)]  # -0 among them goes in the end
     if rule == "sum":
         return positive_zero(weighted_sum(chosen, weights))
     sizes = (abs(weighted_sum([x], [w])) for x, w in zip(chosen, weights, strict=True))

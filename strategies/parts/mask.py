@@ -12,7 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TypeAlias
 
-from crdtmerge.arith import Cut, Elements, Tensor, TopSelection, keep_mask
+from crdtmerge.arith import Cut, Drawn, Elements, Tensor, TopSelection
 from crdtmerge.errors import ParameterError
 from crdtmerge.strategy import Group, Tile
 
@@ -27,14 +27,14 @@ def each(rates: Rates, count: int) -> list[Fraction]:
     return [rates] * count if isinstance(rates, Fraction) else list(rates)
 
 
-def bernoulli(tile: Tile, probability: Rates) -> list[Tensor]:
+def bernoulli(tile: Tile, probability: Rates) -> Sequence[Elements]:
     """Return k masks that keep each element with ``probability``.
 
     A draw belongs to (contribution, tensor, element): it depends neither on the other contributions nor on
     the tile.
     """
     rates = zip(tile.keys, each(probability, tile.count), strict=True)
-    return [keep_mask(key, tile.start, tile.stop - tile.start, rate) for key, rate in rates]
+    return [Drawn(key, tile.start, tile.stop - tile.start, rate) for key, rate in rates]
 
 
 class Trim:
@@ -98,10 +98,10 @@ class Trim:
         """End a pass; True when every cut is known."""
         return not self._searching
 
-    def __call__(self, tile: Tile, values: Sequence[Elements]) -> list[Tensor]:
+    def __call__(self, tile: Tile, values: Sequence[Elements]) -> Sequence[Elements]:
         """Return the k vectors with only their largest elements, +0 elsewhere."""
         cuts, start = self._cuts[self._extent.name(tile)], self._extent.start(tile)
-        return [cut.keep(x, start) for cut, x in zip(cuts, values, strict=True)]
+        return [cut.trimmed(x, start) for cut, x in zip(cuts, values, strict=True)]
 
     def masks(self, tile: Tile, values: Sequence[Tensor]) -> list[Tensor]:
         """Return the k masks of what is kept."""

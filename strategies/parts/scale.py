@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from crdtmerge.arith import Tensor, nearest, weighted_sum
+from crdtmerge.arith import Elements, WeightedSum
 from crdtmerge.errors import MissingBaseError
 from crdtmerge.strategy import Tile
 
 
-def onto(tile: Tile, merged: Tensor, factor: Fraction) -> Tensor:
+def onto(tile: Tile, merged: Elements, factor: Fraction) -> Elements:
     """Return ``base + factor · merged``, [n] float64, for the base of ``tile``.
 
     Where ``merged`` is +0 this is the base to the bit, save that a base of -0 becomes +0.
@@ -21,12 +21,4 @@ def onto(tile: Tile, merged: Tensor, factor: Fraction) -> Tensor:
     """
     if tile.stored_base is None:
         raise MissingBaseError("this strategy moves the base, and there is none")
-    return weighted_sum([tile.stored_base, merged], [Fraction(1), factor])
-
-
-def rescaled(kept: Tensor, probability: Fraction) -> Tensor:
-    """Return ``kept / probability``: what was kept with that probability has its expectation again.
-
-    Determinism: one division by the float nearest to ``probability`` (none for 1).
-    """
-    return kept if probability == 1 else kept / nearest(probability)
+    return WeightedSum([tile.stored_base, merged], [Fraction(1), factor])

@@ -8,58 +8,24 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from arith.both_ways import READ, SEEDS, SIZES, WRITTEN, numbers, stored, twice
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmerge import arith
-from crdtmerge.arith import Change, Elements, Stored, Values, compiled, elementwise, order
+from crdtmerge.arith import AgreeingMean, Change, Elements, Stored, Values, WeightedSum, compiled, order
 from crdtmerge.dtypes import DType
 from crdtmerge.errors import NonFiniteError
-
-READ = (DType.F64, DType.F32, DType.BF16, DType.F16)
-"""The last is decoded by torch in either case."""
-
-SIZES = st.sampled_from([1, 2, 7, 2047, 2048, 2049, 5000])
-SEEDS = st.integers(0, 2**32 - 1)
 
 
 @pytest.fixture(autouse=True)
 def loops() -> None:
     assert compiled.load(), "numba is among what `make setup` installs"
-
-
-def twice(work: Callable[[], torch.Tensor | bytes]) -> tuple[bytes, bytes]:
-    def run() -> bytes:
-        result = work()
-        return result if isinstance(result, bytes) else result.numpy().tobytes()
-
-    with compiled.without():
-        by_torch = run()
-    return run(), by_torch
-
-
-def numbers(size: int, seed: int) -> torch.Tensor:
-    """[n] float64 of all magnitudes, with zeros of both signs, ties and half-way points among them."""
-    draw = np.random.default_rng(seed)
-    values = draw.normal(size=size) * 10.0 ** draw.integers(-12, 12, size)
-    values[draw.random(size) < 0.1] = 0.0
-    values[draw.random(size) < 0.1] *= -0.0
-    few = draw.random(size) < 0.2
-    values[few] = np.round(values[few] % 8) / 4
-    halfway = draw.random(size) < 0.1
-    values[halfway] = (1 + (2 * draw.integers(0, 128, size)[halfway] + 1) / 256) * 2.0**-3
-    return torch.from_numpy(values)
-
-
-def stored(values: torch.Tensor, dtype: DType, *, offset: int = 0) -> Stored:
-    raw = bytes(offset) + arith.encode(values.clamp(-6e4, 6e4), dtype)
-    return Stored(lambda: memoryview(raw)[offset:], dtype, len(values))
 
 
 @given(st.data(), SIZES, SEEDS, st.integers(1, 9))
@@ -99,7 +65,7 @@ def test_what_is_no_plain_float64_is_left_to_torch() -> None:
         ours, theirs = twice(lambda other=other: arith.weighted_sum([row, other], [Fraction(1)] * 2))  # type: ignore[misc]
         assert ours == theirs
     with pytest.raises(RuntimeError, match="size"):
-        arith.agreeing_mean([row, row[:50]], [Fraction(1)] * 2, row.sign())
+        AgreeingMean([row, row[:50]], [Fraction(1)] * 2, row.sign()).decoded()
 
 
 @pytest.mark.parametrize("divisor", [2.0**1020, 2.0**-1060, 2.0**-1074, 1.7976931348623157e308])
@@ -139,29 +105,60 @@ def test_differences_from_a_base(size: int, seed: int, dtype: DType, offset: int
     assert ours == theirs
 
 
-@given(SIZES, SEEDS, st.sampled_from([DType.F32, DType.BF16]))
+@given(SIZES, SEEDS, st.sampled_from(WRITTEN))
 def test_encoding(size: int, seed: int, dtype: DType) -> None:
-    ours, theirs = twice(lambda: arith.encode(numbers(size, seed), dtype))
+    values = numbers(size, seed)
+    ours, theirs = twice(lambda: arith.encode(values.clamp(-65519, 65519), dtype))
     assert ours == theirs
 
 
-def test_encoding_of_every_pattern_between_and_beside_two_neighbours_of_a_half_type() -> None:
-    low = torch.arange(0, 0x7F7F, dtype=torch.int16).view(torch.bfloat16).double()
-    high = torch.arange(1, 0x7F80, dtype=torch.int16).view(torch.bfloat16).double()
+HALVES = {DType.BF16: (torch.bfloat16, 0x7F80), DType.F16: (torch.float16, 0x7C00)}
+"""Their infinity, too."""
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_encoding_of_every_pattern_between_and_beside_two_neighbours_of_a_half_type(dtype: DType) -> None:
+    half, beyond = HALVES[dtype]
+    low = torch.arange(0, beyond - 1, dtype=torch.int16).view(half).float().double()
+    high = torch.arange(1, beyond, dtype=torch.int16).view(half).float().double()
     middle = low * 0.5 + high * 0.5
     up, down = torch.nextafter(middle, high), torch.nextafter(middle, low)
     both = torch.cat([low, middle, up, down])
-    ours, theirs = twice(lambda: arith.encode(torch.cat([both, -both]), DType.BF16))
+    ours, theirs = twice(lambda: arith.encode(torch.cat([both, -both]), dtype))
     assert ours == theirs
 
 
-@pytest.mark.parametrize("dtype", [DType.F32, DType.BF16])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e300, 3.5e38, -3.4e38 * 1.01])
-def test_what_fits_no_number_is_refused_alike(dtype: DType, value: float) -> None:
+@pytest.mark.parametrize("dtype", HALVES)
+def test_every_pattern_of_a_half_type_is_read_as_its_number(dtype: DType) -> None:
+    beyond = HALVES[dtype][1]
+    patterns = torch.arange(0, beyond + 1, dtype=torch.int16)
+    raw = torch.cat([patterns, patterns + torch.iinfo(torch.int16).min]).numpy().tobytes()
+    count = 2 * len(patterns)
+    ours, theirs = twice(
+        lambda: Change(Stored(lambda: raw, dtype, count), torch.zeros(count, dtype=torch.float64)).decoded()
+    )
+    assert ours == theirs
+
+
+BEYOND = {DType.F32: 2.0**128 - 2.0**103, DType.BF16: 2.0**128 - 2.0**119, DType.F16: 65520.0}
+"""Half-way between the largest number and the one that would follow it."""
+
+
+@pytest.mark.parametrize("dtype", BEYOND)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e300, -1e39, None])
+def test_what_fits_no_number_is_refused_alike(dtype: DType, value: float | None) -> None:
     values = torch.zeros(3000, dtype=torch.float64)
-    values[2500] = value
-    with pytest.raises(NonFiniteError, match="element 2500"):
-        arith.encode(values, dtype)
+    values[2500] = BEYOND[dtype] if value is None else value
+    for tried in (values, WeightedSum([values, values], [Fraction(1, 2)] * 2)):
+        with pytest.raises(NonFiniteError, match="element 2500"):
+            arith.encode(tried, dtype)
+
+
+@pytest.mark.parametrize("dtype", BEYOND)
+def test_just_below_that_is_the_largest_number(dtype: DType) -> None:
+    values = torch.full((3,), math.nextafter(BEYOND[dtype], 0), dtype=torch.float64)
+    ours, theirs = twice(lambda: arith.encode(-values, dtype))
+    assert ours == theirs
 
 
 @given(st.data(), SIZES, SEEDS, st.integers(1, 5))
@@ -169,7 +166,7 @@ def test_means_of_those_that_agree(data: st.DataObject, size: int, seed: int, k:
     weights = data.draw(st.lists(st.fractions(-3, 3, max_denominator=10), min_size=k, max_size=k))
     rows = [numbers(size, seed + i) for i in range(k)]
     elected = torch.from_numpy(np.random.default_rng(seed).integers(-1, 2, size).astype(np.float64))
-    ours, theirs = twice(lambda: elementwise.agreeing_mean(rows, weights, elected))
+    ours, theirs = twice(lambda: AgreeingMean(rows, weights, elected).decoded())
     assert ours == theirs
 
 

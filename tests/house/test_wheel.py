@@ -56,7 +56,7 @@ def test_a_wheel_holds_every_file_of_every_package_and_no_other(names: set[str])
 def _own_files(folder: Path) -> Iterator[Path]:
     """The files of a package: those beside its __init__.py, and those in folders that are no packages."""
     for path in folder.iterdir():
-        if path.is_file() and path.parent.name != "__pycache__":
+        if path.is_file() and "__pycache__" not in path.parts:
             yield path
         elif path.is_dir() and not path.is_symlink() and not (path / "__init__.py").exists():
             yield from _own_files(path)

@@ -9,19 +9,19 @@ Importing this package takes about a second: `crdtmerge.arith.compiled` does it 
 """
 
 from crdtmerge.arith.kernels.lanes import add_products_to_lanes, add_to_lanes
-from crdtmerge.arith.kernels.patterns import count_digits, find, keep, to_bfloat16, to_float32
-from crdtmerge.arith.kernels.sums import agreeing_mean, combine, combine_changes, subtract
+from crdtmerge.arith.kernels.patterns import count_digits, find
+from crdtmerge.arith.kernels.streams import write
+from crdtmerge.arith.kernels.sums import agreeing_mean, combine, count_signs
+from crdtmerge.arith.kernels.targets import encode
 
 __all__ = [
     "add_products_to_lanes",
     "add_to_lanes",
     "agreeing_mean",
     "combine",
-    "combine_changes",
     "count_digits",
+    "count_signs",
+    "encode",
     "find",
-    "keep",
-    "subtract",
-    "to_bfloat16",
-    "to_float32",
+    "write",
 ]

@@ -1,27 +1,71 @@
-"""How loops are compiled."""
+"""How loops are compiled, and where what was compiled is kept.
+
+numba's cache knows a loop by the file that it stands in, and not by the files whose loops it calls: after an
+upgrade it could run what an older version meant. So every version of this package has a place of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 Array = np.ndarray[Any, Any]
 
-CHUNK: Final = 2048
-"""Elements that are worked on together: 16 KiB of float64."""
+CHUNK: Final = 512
+"""Elements that are worked on together: 4 KiB of float64, so that several streams stay in the first cache."""
+
+APART: Final = 40
+"""Elements left between chunks: a processor takes addresses that are alike in their low bits for the same."""
+
+_HERE: Final = Path(__file__).parent
+
+
+def _sources() -> str:
+    """Return a name for what the loops are made of."""
+    files = [_HERE.parent / "compiled.py", *sorted(_HERE.glob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _place() -> str | None:
+    """Return the first folder that can be written, beside the sources or in the user's; None without one."""
+    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    for above in (_HERE / "__pycache__", user / "crdtmerge"):
+        folder = above / f"loops-{_sources()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return str(folder)
+    return None
+
+
+_KEPT: Final = _place()
+
+
+@contextmanager
+def _kept_there() -> Iterator[None]:
+    """Have numba keep what is decorated meanwhile in that place; the setting is the whole process's."""
+    settings: Any = config
+    before, settings.CACHE_DIR = settings.CACHE_DIR, _KEPT
+    try:
+        yield
+    finally:
+        settings.CACHE_DIR = before
 
 
 def loop(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Return the function compiled when it is first called, without Python's lock and without contraction."""
-    compiled: Callable[_P, _R]
-    try:
-        compiled = njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # no place that can be written: compiled again in every process
-        compiled = njit(nogil=True, error_model="numpy")(function)
+    with _kept_there():
+        compiled: Callable[_P, _R] = njit(nogil=True, cache=_KEPT is not None, error_model="numpy")(function)
     return compiled

@@ -1,4 +1,8 @@
-"""Streams of elements as they lie in memory: address and kind, and those of a base to subtract."""
+"""Streams of elements as they lie in memory: read as float64, less a base, some dropped, some trimmed.
+
+A stream is a record (`compiled.STREAM`), so that one compiled loop does for any mixture of them. Elements are
+read in chunks that stay in the first cache.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ from llvmlite import ir
 from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
-from crdtmerge.arith.compiled import FLOAT32, FLOAT64
-from crdtmerge.arith.kernels.compiler import Array, loop
+from crdtmerge.arith.compiled import BFLOAT16, FLOAT32, FLOAT64
+from crdtmerge.arith.kernels.compiler import CHUNK, Array, loop
 
 
 def _address_as_pointer(context: Any, address: Any) -> Any:
@@ -24,11 +28,25 @@ pointer: Any = intrinsic(_address_as_pointer)
 
 
 @loop
-def widen(chunk: Array, out: Array) -> None:
-    """Write bfloat16, [n] uint16, as [n] float32."""
-    bits = out.view(np.uint32)
-    for i in range(chunk.size):
-        bits[i] = np.uint32(chunk[i]) << np.uint32(16)
+def from_bfloat16(bits: Any) -> Any:
+    """Return the number whose upper half as float32 these bits are."""
+    return np.float64(np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32))
+
+
+@loop
+def from_float16(bits: Any) -> Any:
+    """Return the float16 with these bits.
+
+    Its exponent is raised to what float32 calls the same. A subnormal number first becomes the fraction of a
+    normal one, whose leading 1 is then taken off.
+    """
+    bare = np.uint32((np.uint32(bits) & np.uint32(0x7FFF)) << np.uint32(13))
+    sign = np.uint32((np.uint32(bits) & np.uint32(0x8000)) << np.uint32(16))
+    normal = np.uint32(bare + np.uint32(112 << 23))
+    wide = np.uint32(bare + np.uint32(224 << 23)) if bare >= np.uint32(0x1F << 23) else normal
+    small = np.uint32(normal + np.uint32(1 << 23)).view(np.float32) - np.float32(2.0**-14)
+    size = np.float32(small).view(np.uint32) if bare < np.uint32(1 << 23) else wide
+    return np.float64(np.uint32(np.uint32(size) | sign).view(np.float32))
 
 
 @loop
@@ -36,25 +54,88 @@ def decode(address: Any, kind: int, begin: int, out: Array) -> None:
     """Write as many elements as ``out`` has, from element ``begin`` of a stream on, as float64."""
     size = out.size
     if kind == FLOAT64:
-        exact = carray(pointer(np.uint64(address + begin * 8)), (size,), np.float64)
+        exact = carray(pointer(address + begin * 8), (size,), np.float64)
         for i in range(size):
             out[i] = exact[i]
     elif kind == FLOAT32:
-        single = carray(pointer(np.uint64(address + begin * 4)), (size,), np.float32)
+        single = carray(pointer(address + begin * 4), (size,), np.float32)
         for i in range(size):
             out[i] = np.float64(single[i])
     else:
-        wide = np.empty(size, np.float32)
-        widen(carray(pointer(np.uint64(address + begin * 2)), (size,), np.uint16), wide)
-        for i in range(size):
-            out[i] = np.float64(wide[i])
+        half = carray(pointer(address + begin * 2), (size,), np.uint16)
+        if kind == BFLOAT16:
+            for i in range(size):
+                out[i] = from_bfloat16(half[i])
+        else:
+            for i in range(size):
+                out[i] = from_float16(half[i])
 
 
 @loop
-def change(address: Any, kind: int, base: Any, base_kind: int, begin: int, out: Array, origin: Array) -> None:
-    """Do what `decode` does, less the base's elements unless ``base`` is 0; ``origin`` is room for these."""
-    decode(address, kind, begin, out)
-    if base != 0:
-        decode(base, base_kind, begin, origin)
-        for i in range(out.size):
+def _trim(x: Array, bound: float) -> None:
+    for i in range(x.size):
+        y = x[i]
+        x[i] = 0.0 if abs(y) <= bound else y
+
+
+@loop
+def _less(x: Array, origin: Array, out: Array, bound: float) -> None:
+    for i in range(x.size):
+        y = np.float64(x[i]) - origin[i]
+        out[i] = 0.0 if abs(y) <= bound else y
+
+
+@loop
+def _read(stream: Any, begin: int, out: Array, origin: Array) -> None:
+    size = out.size
+    ties = min(max(stream.ties - begin, 0), size)
+    if stream.kind == FLOAT32 and stream.base != 0 and stream.words == 0:  # the common case, in one loop
+        single = carray(pointer(stream.address + begin * 4), (size,), np.float32)
+        _less(single[:ties], origin[:ties], out[:ties], stream.low)
+        _less(single[ties:], origin[ties:], out[ties:], stream.high)
+        return
+    decode(stream.address, stream.kind, begin, out)
+    if stream.base != 0:
+        for i in range(size):
             out[i] = out[i] - origin[i]
+    if stream.words != 0:
+        words = carray(pointer(stream.words + begin * 4), (size,), np.uint32)
+        threshold, divisor = np.uint32(stream.threshold), stream.divisor
+        for i in range(size):
+            out[i] = out[i] * (1.0 if words[i] < threshold else 0.0) + 0.0
+        if divisor != 1.0:
+            for i in range(size):
+                out[i] = out[i] / divisor
+    if stream.high >= 0.0:
+        _trim(out[:ties], stream.low)
+        _trim(out[ties:], stream.high)
+
+
+@loop
+def fetch(stream: Any, begin: int, out: Array, origin: Array, known: int) -> Any:
+    """Write as many elements as ``out`` has, from element ``begin`` of a stream on.
+
+    Args:
+        stream: one of `compiled.STREAM`.
+        begin: the first element.
+        out: [n] float64.
+        origin: [n] float64, room for the base; already decoded if that is the one at ``known``.
+        known: an address, or 0.
+
+    Returns:
+        The address of the base that ``origin`` holds then.
+    """
+    if stream.base != 0 and stream.base != known:
+        decode(stream.base, stream.base_kind, begin, origin)
+        known = stream.base
+    _read(stream, begin, out, origin)
+    return known
+
+
+@loop
+def write(out: Array, streams: Array) -> None:
+    """Write the only one of ``streams`` to ``out``, [n] float64."""
+    origin = np.empty(CHUNK)
+    for begin in range(0, out.size, CHUNK):
+        size = min(CHUNK, out.size - begin)
+        fetch(streams[0], begin, out[begin : begin + size], origin[:size], 0)

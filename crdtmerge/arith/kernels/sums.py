@@ -1,201 +1,154 @@
-"""Sums over contributions: any number of streams, each read where it lies and as it is stored.
+"""Sums over contributions: any number of streams, and what follows them, in one pass over memory.
 
-Elements come by address, so one compiled loop does for any number and any mixture of streams, and in chunks
-that stay in the first cache.
+Chunk by chunk, streams are read, summed, divided, and rounded into where the result is stored.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
-from numba import carray  # type: ignore[attr-defined]
 
-from crdtmerge.arith.compiled import FLOAT32, FLOAT64
-from crdtmerge.arith.kernels.compiler import CHUNK, Array, loop
-from crdtmerge.arith.kernels.streams import change, decode, pointer, widen
-
-_FOUR: Final = 4
-"""Streams that are read side by side: as many as keep the sum in a register for a while."""
+from crdtmerge.arith.compiled import FLOAT64
+from crdtmerge.arith.kernels.adding import FOUR, add, add_four, weighted
+from crdtmerge.arith.kernels.compiler import APART, CHUNK, Array, loop
+from crdtmerge.arith.kernels.streams import decode, fetch
+from crdtmerge.arith.kernels.targets import beyond, put
 
 
 @loop
-def _add(total: Array, x: Array, factor: float, first: bool) -> None:
-    if first:
+def combine(streams: Array, factors: Array, divisor: float, scale: float, size: int, targets: Array) -> bool:
+    """Write ((w₀x₀ + w₁x₁) + …) · scale ÷ divisor; whether all is finite in the type that it is stored in.
+
+    Args:
+        streams: [k] of `compiled.STREAM`; one base has one kind.
+        factors: [k] float64.
+        divisor, scale: at most one of them other than 1, which does nothing.
+        size: number of elements.
+        targets: one of `compiled.TARGET`.
+    """
+    total, rows, origin = np.empty(CHUNK), np.empty((FOUR, CHUNK + APART)), np.empty(CHUNK)
+    target, worst = targets[0], np.int32(0)
+    for begin in range(0, size, CHUNK):
+        n = min(CHUNK, size - begin)
+        chunk = total[:n]
+        weighted(chunk, streams, factors, begin, rows, origin[:n])
+        if scale != 1.0:
+            for i in range(n):
+                chunk[i] = chunk[i] * scale
+        if divisor != 1.0:
+            for i in range(n):
+                chunk[i] = chunk[i] / divisor
+        worst = put(chunk, begin, target, rows[0, :n], worst)
+    return bool(worst < beyond(target.kind))
+
+
+@loop
+def count_signs(streams: Array, factors: Array, size: int) -> int:
+    """Return how many more of the n sums (w₀x₀ + w₁x₁) + … are positive than negative."""
+    total, rows, origin = np.empty(CHUNK), np.empty((FOUR, CHUNK + APART)), np.empty(CHUNK)
+    count = 0
+    for begin in range(0, size, CHUNK):
+        n = min(CHUNK, size - begin)
+        chunk = total[:n]
+        weighted(chunk, streams, factors, begin, rows, origin[:n])
+        for i in range(n):
+            count += int(chunk[i] > 0.0) - int(chunk[i] < 0.0)
+    return count
+
+
+@loop
+def _elect(total: Array, tie: float) -> None:
+    """Replace sums by their signs, and a sum of 0 by ``tie``."""
+    if tie > 0.0:
         for i in range(total.size):
-            total[i] = np.float64(x[i]) * factor
+            total[i] = 1.0 if total[i] >= 0.0 else -1.0
+    elif tie < 0.0:
+        for i in range(total.size):
+            total[i] = 1.0 if total[i] > 0.0 else -1.0
     else:
         for i in range(total.size):
-            total[i] = total[i] + np.float64(x[i]) * factor
+            total[i] = 1.0 if total[i] > 0.0 else (-1.0 if total[i] < 0.0 else 0.0)
 
 
 @loop
-def _add_four(total: Array, a: Array, b: Array, c: Array, d: Array, factors: Array, first: bool) -> None:
-    f, g, h, k = factors[0], factors[1], factors[2], factors[3]
-    if first:
-        for i in range(total.size):
-            total[i] = ((np.float64(a[i]) * f + np.float64(b[i]) * g) + np.float64(c[i]) * h) + np.float64(
-                d[i]
-            ) * k
-    else:
-        for i in range(total.size):
-            total[i] = (
-                ((total[i] + np.float64(a[i]) * f) + np.float64(b[i]) * g) + np.float64(c[i]) * h
-            ) + np.float64(d[i]) * k
+def _add_agreeing(total: Array, weight: Array, x: Array, sign: Array, factor: float, turn: float) -> None:
+    for i in range(total.size):
+        mask = 1.0 if x[i] * (sign[i] * turn) > 0.0 else 0.0
+        total[i] = total[i] + (x[i] * mask) * factor
+        weight[i] = weight[i] + mask * factor
 
 
 @loop
-def _add_change(total: Array, x: Array, origin: Array, factor: float, first: bool) -> None:
-    if first:
-        for i in range(total.size):
-            total[i] = (np.float64(x[i]) - origin[i]) * factor
-    else:
-        for i in range(total.size):
-            total[i] = total[i] + (np.float64(x[i]) - origin[i]) * factor
-
-
-@loop
-def _finish(total: Array, divisor: float, scale: float) -> None:
-    if scale != 1.0:
-        for i in range(total.size):
-            total[i] = total[i] * scale
-    if divisor != 1.0:
-        for i in range(total.size):
-            total[i] = total[i] / divisor
-
-
-@loop
-def combine_changes(
-    out: Array,
-    addresses: Array,
-    kinds: Array,
+def _add_four_agreeing(
+    total: Array,
+    weight: Array,
+    a: Array,
+    b: Array,
+    c: Array,
+    d: Array,
+    sign: Array,
     factors: Array,
-    changes: Array,
-    base: int,
-    base_kind: int,
-    divisor: float,
-    scale: float,
+    turns: Array,
 ) -> None:
-    """Do what `combine` does, with x - base for those x that ``changes`` says so of.
-
-    Args:
-        out, addresses, kinds, factors, divisor, scale: as there.
-        changes: [k] bool.
-        base: where the n elements of the base begin.
-        base_kind: what they are.
-    """
-    origin, decoded = np.empty(CHUNK), np.empty(CHUNK)
-    for begin in range(0, out.size, CHUNK):
-        size = min(CHUNK, out.size - begin)
-        total = out[begin : begin + size]
-        decode(base, base_kind, begin, origin[:size])
-        for j in range(addresses.size):
-            first = j == 0
-            if kinds[j] == FLOAT32:
-                single = carray(pointer(addresses[j] + np.uint64(begin * 4)), (size,), np.float32)
-                if changes[j]:
-                    _add_change(total, single, origin, factors[j], first)
-                else:
-                    _add(total, single, factors[j], first)
-            else:
-                decode(np.int64(addresses[j]), kinds[j], begin, decoded[:size])
-                if changes[j]:
-                    _add_change(total, decoded, origin, factors[j], first)
-                else:
-                    _add(total, decoded, factors[j], first)
-        _finish(total, divisor, scale)
+    f, g, h, k = factors[0], factors[1], factors[2], factors[3]
+    p, q, r, s = turns[0], turns[1], turns[2], turns[3]
+    for i in range(total.size):
+        e = sign[i]
+        first, second = 1.0 if a[i] * (e * p) > 0.0 else 0.0, 1.0 if b[i] * (e * q) > 0.0 else 0.0
+        third, fourth = 1.0 if c[i] * (e * r) > 0.0 else 0.0, 1.0 if d[i] * (e * s) > 0.0 else 0.0
+        total[i] = (((total[i] + (a[i] * first) * f) + (b[i] * second) * g) + (c[i] * third) * h) + (
+            d[i] * fourth
+        ) * k
+        weight[i] = (((weight[i] + first * f) + second * g) + third * h) + fourth * k
 
 
 @loop
-def combine(out: Array, addresses: Array, kinds: Array, factors: Array, divisor: float, scale: float) -> None:
-    """Write ((w₀x₀ + w₁x₁) + …) · scale ÷ divisor to ``out``; a scale or divisor of 1 does nothing.
+def agreeing_mean(
+    streams: Array, factors: Array, elected: int, tie: float, size: int, targets: Array
+) -> bool:
+    """Write the mean, weighted by ``factors``, of those of k streams that have the elected sign.
 
     Args:
-        out: [n] float64.
-        addresses: [k] uint64, where the k streams of n elements begin.
-        kinds: [k] uint8, what each stream consists of: FLOAT64, FLOAT32 or BFLOAT16.
+        streams: [k] of `compiled.STREAM`; one base has one kind.
         factors: [k] float64.
-        divisor, scale: at most one of them other than 1.
+        elected: where n float64 of 1, -1 and 0 begin; 0: the sign of the streams' weighted sum is.
+        tie: the sign where that sum is 0.
+        size: n.
+        targets: one of `compiled.TARGET`.
+
+    Returns:
+        Whether all is finite in the type that it is stored in.
     """
-    wide = np.empty((_FOUR, CHUNK), np.float32)
-    for begin in range(0, out.size, CHUNK):
-        size = min(CHUNK, out.size - begin)
-        total = out[begin : begin + size]
-        j = 0
-        while j < addresses.size:
-            kind = kinds[j]
-            together = 1
-            while together < _FOUR and j + together < addresses.size and kinds[j + together] == kind:
-                together += 1
-            if together < _FOUR:
-                together = 1
-            if kind == FLOAT64:
-                if together == _FOUR:
-                    _add_four(
-                        total,
-                        carray(pointer(addresses[j] + np.uint64(begin * 8)), (size,), np.float64),
-                        carray(pointer(addresses[j + 1] + np.uint64(begin * 8)), (size,), np.float64),
-                        carray(pointer(addresses[j + 2] + np.uint64(begin * 8)), (size,), np.float64),
-                        carray(pointer(addresses[j + 3] + np.uint64(begin * 8)), (size,), np.float64),
-                        factors[j : j + 4],
-                        j == 0,
-                    )
-                else:
-                    x = carray(pointer(addresses[j] + np.uint64(begin * 8)), (size,), np.float64)
-                    _add(total, x, factors[j], j == 0)
-            else:
-                if kind == FLOAT32:
-                    a = carray(pointer(addresses[j] + np.uint64(begin * 4)), (size,), np.float32)
-                    b = c = d = a
-                    if together == _FOUR:
-                        b = carray(pointer(addresses[j + 1] + np.uint64(begin * 4)), (size,), np.float32)
-                        c = carray(pointer(addresses[j + 2] + np.uint64(begin * 4)), (size,), np.float32)
-                        d = carray(pointer(addresses[j + 3] + np.uint64(begin * 4)), (size,), np.float32)
-                else:
-                    for t in range(together):
-                        half = carray(pointer(addresses[j + t] + np.uint64(begin * 2)), (size,), np.uint16)
-                        widen(half, wide[t])
-                    a, b, c, d = wide[0, :size], wide[1, :size], wide[2, :size], wide[3, :size]
-                if together == _FOUR:
-                    _add_four(total, a, b, c, d, factors[j : j + 4], j == 0)
-                else:
-                    _add(total, a, factors[j], j == 0)
-            j += together
-        _finish(total, divisor, scale)
-
-
-@loop
-def agreeing_mean(out: Array, addresses: Array, factors: Array, elected: Array) -> None:
-    """Write the mean, weighted by ``factors``, of those of k streams that have the elected sign to ``out``.
-
-    Args:
-        out: [n] float64.
-        addresses: [k] uint64, where the k streams of n float64 begin.
-        factors: [k] float64.
-        elected: [n] float64 of 1, -1 and 0.
-    """
-    weight = np.empty(CHUNK)
-    for begin in range(0, out.size, CHUNK):
-        size = min(CHUNK, out.size - begin)
-        total, sign = out[begin : begin + size], elected[begin : begin + size]
-        for i in range(size):
+    k = streams.size
+    values, turns = np.empty((k, CHUNK + APART)), np.sign(factors)
+    sums, weights, signs, origin = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
+    target, worst = targets[0], np.int32(0)
+    for begin in range(0, size, CHUNK):
+        n = min(CHUNK, size - begin)
+        total, weight, sign = sums[:n], weights[:n], signs[:n]
+        known = 0
+        for j in range(k):
+            known = fetch(streams[j], begin, values[j, :n], origin[:n], known)
+        if elected != 0:
+            decode(elected, FLOAT64, begin, sign)
+        else:
+            j = 0
+            while j + FOUR <= k:
+                a, b, c, d = values[j, :n], values[j + 1, :n], values[j + 2, :n], values[j + 3, :n]
+                add_four(sign, a, b, c, d, factors[j : j + FOUR], j == 0)
+                j += FOUR
+            for last in range(j, k):
+                add(sign, values[last, :n], factors[last], last == 0)
+            _elect(sign, tie)
+        for i in range(n):
             total[i] = weight[i] = 0.0
-        for j in range(addresses.size):
-            x = carray(pointer(addresses[j] + np.uint64(begin * 8)), (size,), np.float64)
-            factor = factors[j]
-            turn = 1.0 if factor > 0.0 else (-1.0 if factor < 0.0 else 0.0)
-            for i in range(size):
-                agrees = x[i] * (sign[i] * turn) > 0.0
-                total[i] = total[i] + (x[i] * factor if agrees else 0.0)
-                weight[i] = weight[i] + (factor if agrees else 0.0)
-        for i in range(size):
+        j = 0
+        while j + FOUR <= k:
+            a, b, c, d = values[j, :n], values[j + 1, :n], values[j + 2, :n], values[j + 3, :n]
+            _add_four_agreeing(total, weight, a, b, c, d, sign, factors[j : j + FOUR], turns[j : j + FOUR])
+            j += FOUR
+        for last in range(j, k):
+            _add_agreeing(total, weight, values[last, :n], sign, factors[last], turns[last])
+        for i in range(n):
             total[i] = total[i] / (weight[i] if weight[i] != 0.0 else 1.0) + 0.0
-
-
-@loop
-def subtract(out: Array, address: int, kind: int, base: int, base_kind: int) -> None:
-    """Write x - base to ``out``, [n] float64, for two streams of n elements."""
-    origin = np.empty(CHUNK)
-    for begin in range(0, out.size, CHUNK):
-        size = min(CHUNK, out.size - begin)
-        change(address, kind, base, base_kind, begin, out[begin : begin + size], origin[:size])
+        worst = put(total, begin, target, weight, worst)
+    return bool(worst < beyond(target.kind))
