@@ -6,6 +6,7 @@ Both ends are processes of their own on loopback, with mutual TLS.
 
     bare calls   a server that answers every call with the same 1 MiB, and a client with 8 calls in flight
                  that throws the answers away: what gRPC and TLS give in Python, and nothing else
+    echo         the same, but 1 MiB goes to the server as well, and it is what comes back
     node         `crdtmerge serve` on one side and a node on the other: from the moment when the contribution
                  is visible there to the moment when every block was checked, written, synced and reported;
                  the content is random, so packing saves nothing: once it is off, once it is tried (default)
@@ -68,7 +69,7 @@ async def serve_bare() -> None:
     mine, block = credentials(1), os.urandom(MIB)
 
     async def answer(request: bytes, context: Any) -> bytes:
-        return block
+        return request if len(request) == MIB else block
 
     server = grpc.aio.server(options=transport.OPTIONS)
     method = grpc.unary_unary_rpc_method_handler(answer)
@@ -109,7 +110,7 @@ async def process(*arguments: str) -> AsyncIterator[tuple[int, str]]:
         child.stdout.close()
 
 
-async def bare(mib: int) -> Cost:
+async def bare(mib: int, request: bytes = b"0" * 32) -> Cost:
     """Make bare calls."""
     async with process("--role", "bare") as (other, port):
         mine, leaf = credentials(2), credentials(1).leaf
@@ -117,12 +118,12 @@ async def bare(mib: int) -> Cost:
         options = [*transport.OPTIONS, ("grpc.ssl_target_name_override", host), ("grpc.enable_http_proxy", 0)]
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", mine.client(leaf), options) as channel:
             get = channel.unary_unary("/bare.Blocks/Get", None, None)
-            await get(b"0" * 32, wait_for_ready=True, timeout=30)
+            await get(request, wait_for_ready=True, timeout=30)
             left = iter(range(mib))
 
             async def fetch() -> None:
                 for _ in left:
-                    assert len(await get(b"0" * 32, timeout=30)) == MIB
+                    assert len(await get(request, timeout=30)) == MIB
 
             begun, before = time.perf_counter(), cpu_s(other)
             await asyncio.gather(*(fetch() for _ in range(IN_FLIGHT)))
@@ -197,6 +198,7 @@ async def measure(mib: int, rounds: int) -> None:
     for _ in range(rounds):
         for what, work in (
             ("bare calls", bare(mib)),
+            ("echo", bare(mib, os.urandom(MIB))),
             ("node, packing off", node(mib, compress=False)),
             ("node, packing tried", node(mib, compress=True)),
         ):
