@@ -47,12 +47,12 @@ def pack(data: bytes, against: bytes | None, *, width: int) -> bytes | None:
         against: the raw block at the same place of the base; used if it has the same length.
         width: bytes of an element.
     """
-    mixed = against is not None and len(against) == len(data)
+    twin = against if against is not None and len(against) == len(data) else None
     if len(data) > SAMPLE_BYTES:
-        sample = _framed(data[:SAMPLE_BYTES], against[:SAMPLE_BYTES] if against and mixed else None, width)
+        sample = _framed(data[:SAMPLE_BYTES], twin and twin[:SAMPLE_BYTES], width)
         if len(sample) > WORTH * SAMPLE_BYTES:
             return None
-    packed = bytes([mixed]) + _framed(data, against if mixed else None, width)
+    packed = bytes([twin is not None]) + _framed(data, twin, width)
     return packed if len(packed) < len(data) else None
 
 

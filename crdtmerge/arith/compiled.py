@@ -28,10 +28,7 @@ STREAM: Final = np.dtype(
         ("kind", np.int64),
         ("base", np.int64),  # address of what is subtracted; 0: nothing is
         ("base_kind", np.int64),
-        (
-            "words",
-            np.int64,
-        ),  # address of uint32: elements with one from `threshold` on are dropped; 0: none
+        ("words", np.int64),  # address of uint32: where one is not below `threshold`, 0 stands; 0: none
         ("threshold", np.int64),
         ("divisor", np.float64),  # of those that stay
         ("ties", np.int64),  # |x| <= `low` becomes 0 in the first so many elements, |x| <= `high` in others

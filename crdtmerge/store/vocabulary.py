@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from crdtmerge.errors import ShapeMismatchError, UsageError
-from crdtmerge.manifest import Manifest, Tensor
+from crdtmerge.errors import MalformedError, ShapeMismatchError, UsageError
+from crdtmerge.manifest import Manifest, Tensor, element_count
 from crdtmerge.store.header import Entry
 from crdtmerge.store.shards import shards_of
 from crdtmerge.store.store import Store
@@ -52,6 +53,7 @@ def fit_vocabulary(
         ShapeMismatchError: if tensors differ by different numbers of rows, or lack rows and have another
             dtype than the base.
         UsageError: if no tensor has another number of rows.
+        MalformedError: if a tensor is there twice.
         RejectedError, OutOfSpaceError: as `TensorFile` and `TensorFileWriter` raise.
         NotYetError: if content of the base is missing.
     """
@@ -59,6 +61,9 @@ def fit_vocabulary(
         entries: dict[str, tuple[TensorFile, Entry]] = {}
         for shard in shards_of(model):
             file = stack.enter_context(TensorFile(shard))
+            twice = sorted(entries.keys() & file.tensors.keys())
+            if twice:
+                raise MalformedError(f"{model} holds {', '.join(twice)} twice: in {shard} and before")
             entries |= {name: (file, entry) for name, entry in file.tensors.items()}
         twins = other_rows({name: entry for name, (_, entry) in entries.items()}, base.by_name)
         rows, wanted = _one_pair({name: (entries[name][1], twin) for name, twin in twins.items()}, model)
@@ -66,17 +71,19 @@ def fit_vocabulary(
         layout = [(name, entry.dtype, shapes[name]) for name, (_, entry) in entries.items()]
         metadata = {key: text for file, _ in entries.values() for key, text in file.metadata.items()}
         with TensorFileWriter(out, layout, metadata=metadata) as writer:
+
+            def copy(name: str, begin: int, end: int, read: Callable[[int, int], bytes]) -> None:
+                for at in range(begin, end, _STEP):
+                    piece = read(at, min(at + _STEP, end))
+                    writer.write(name, at, piece)
+                    if progress:
+                        progress(len(piece))
+
             for name, (file, entry) in entries.items():
-                size = twins[name].elements * entry.dtype.itemsize if name in twins else entry.bytes
-                ours = min(entry.bytes, size)
-                for begin, end in _ranges(0, ours):
-                    writer.write(name, begin, file.read(name, begin, end))
-                    if progress:
-                        progress(end - begin)
-                for begin, end in _ranges(ours, size):
-                    writer.write(name, begin, store.read(twins[name], begin, end))
-                    if progress:
-                        progress(end - begin)
+                size = element_count(shapes[name]) * entry.dtype.itemsize
+                copy(name, 0, min(entry.bytes, size), partial(file.read, name))
+                if entry.bytes < size:
+                    copy(name, entry.bytes, size, partial(store.read, twins[name]))
             writer.publish()
     return sorted(twins), rows, wanted
 
@@ -115,7 +122,3 @@ def _one_pair(pairs: Mapping[str, tuple[Entry, Tensor]], model: Path) -> tuple[i
             foreign,
         )
     return rows, wanted
-
-
-def _ranges(begin: int, end: int) -> list[tuple[int, int]]:
-    return [(at, min(at + _STEP, end)) for at in range(begin, end, _STEP)]

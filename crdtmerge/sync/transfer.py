@@ -198,8 +198,9 @@ class Transfer:
     def _ask(self, piece: Piece) -> None:
         """Ask the best source there is for a piece."""
         source = self._sources.pick(piece, self._resting)
-        asked = self._sources.blocks_under_way
-        if source is None or (piece.is_block and not self._jobs.room.takes_blocks(1 + asked)):
+        if source is None:
+            return
+        if piece.is_block and not self._jobs.room.takes_blocks(1 + self._sources.blocks_under_way):
             return
         node = source.node
         self._sources.begin(source, piece)

@@ -54,5 +54,6 @@ def numbers(size: int, seed: int) -> torch.Tensor:
 
 def stored(values: torch.Tensor, dtype: DType, *, offset: int = 0) -> Stored:
     """Elements as they lie in a store, behind some other bytes."""
-    raw = bytes(offset) + arith.encode(values.clamp(-400, 400), dtype)
+    largest = 400 if dtype is DType.F8_E4M3 else 6e4
+    raw = bytes(offset) + arith.encode(values.clamp(-largest, largest), dtype)
     return Stored(lambda: memoryview(raw)[offset:], dtype, len(values))

@@ -137,6 +137,13 @@ def test_means_of_those_that_agree_with_what_they_elect_put_onto_a_base(
     assert ours == theirs
 
 
+def test_what_is_never_dropped_is_not_divided_and_what_stays_is_divided_by_the_nearest_float() -> None:
+    x, mask = torch.tensor([0.1, -0.0], dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+    assert torch.equal(Dropped(x, mask).decoded(), x)
+    assert Dropped(x, mask, Fraction(1, 10)).decoded().tolist() == [0.1 / 0.1, 0.0]
+    assert str(Dropped(x, mask).decoded().tolist()) == "[0.1, 0.0]", "no -0.0"
+
+
 @pytest.mark.parametrize("tie", [-1, 0, 1])
 @pytest.mark.parametrize("k", [2, 4, 5])
 def test_infinities_that_differences_became_are_what_they_are_to_torch(k: int, tie: int) -> None:

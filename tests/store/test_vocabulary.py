@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from crdtmerge.errors import ShapeMismatchError, UsageError
+from crdtmerge.errors import MalformedError, ShapeMismatchError, UsageError
 from crdtmerge.manifest import Kind, Manifest
 from crdtmerge.store import Store, fit_vocabulary, ingest_file, vocabulary
 
@@ -91,6 +92,17 @@ def test_tensors_with_several_lengths_have_no_common_vocabulary(
 ) -> None:
     with pytest.raises(ShapeMismatchError, match=r"embed has 13 and not 10, .*head has 11 and not 10"):
         fitted(store, base, model(13, seed=1) | {"head": torch.zeros(11, 3)}, tmp_path)
+
+
+def test_a_tensor_that_two_shards_hold_is_not_chosen_from(
+    store: Store, base: Manifest, tmp_path: Path
+) -> None:
+    for shard in ("one", "two"):
+        save_file({"embed": torch.ones(13, 3)}, tmp_path / f"{shard}.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {s: f"{s}.safetensors" for s in ("one", "two")}}))
+    with pytest.raises(MalformedError, match="embed twice"):
+        fit_vocabulary(store, base, index, tmp_path / "out.safetensors")
 
 
 @pytest.mark.parametrize(

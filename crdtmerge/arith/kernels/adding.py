@@ -12,7 +12,7 @@ from numba import carray  # type: ignore[attr-defined]
 
 from crdtmerge.arith.compiled import FLOAT16, FLOAT32, FLOAT64
 from crdtmerge.arith.kernels.compiler import Array, loop
-from crdtmerge.arith.kernels.streams import decode, fetch, from_bfloat16, pointer
+from crdtmerge.arith.kernels.streams import decode, fetch, from_bfloat16, pointer, trimmed
 
 FOUR: Final = 4
 """Streams that are read side by side: as many as keep the sum in a register for a while."""
@@ -63,12 +63,6 @@ def _add_four_bfloat16(
 
 
 @loop
-def _less(x: Any, origin: float, bound: float) -> float:
-    y = np.float64(x) - origin
-    return 0.0 if abs(y) <= bound else y
-
-
-@loop
 def _add_four_changes(
     total: Array,
     a: Array,
@@ -85,8 +79,8 @@ def _add_four_changes(
     for i in range(total.size):
         o = origin[i]
         before = 0.0 if first else total[i]
-        one, two = _less(a[i], o, p) * f, _less(b[i], o, q) * g
-        three, four = _less(c[i], o, r) * h, _less(d[i], o, s) * k
+        one, two = trimmed(np.float64(a[i]) - o, p) * f, trimmed(np.float64(b[i]) - o, q) * g
+        three, four = trimmed(np.float64(c[i]) - o, r) * h, trimmed(np.float64(d[i]) - o, s) * k
         total[i] = (((one if first else before + one) + two) + three) + four
 
 

@@ -30,7 +30,7 @@ APART: Final = 40
 _HERE: Final = Path(__file__).parent
 
 
-def _sources() -> str:
+def _version() -> str:
     """Return a name for what the loops are made of."""
     files = [_HERE.parent / "compiled.py", *sorted(_HERE.glob("*.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
@@ -38,9 +38,10 @@ def _sources() -> str:
 
 def _place() -> str | None:
     """Return the first folder that can be written, beside the sources or in the user's; None without one."""
+    name = f"loops-{_version()}"
     user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     for above in (_HERE / "__pycache__", user / "crdtmerge"):
-        folder = above / f"loops-{_sources()}"
+        folder = above / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:

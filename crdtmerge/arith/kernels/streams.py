@@ -72,17 +72,21 @@ def decode(address: Any, kind: int, begin: int, out: Array) -> None:
 
 
 @loop
+def trimmed(y: float, bound: float) -> float:
+    """Return a number whose magnitude exceeds a bound, and 0.0 for another."""
+    return 0.0 if abs(y) <= bound else y
+
+
+@loop
 def _trim(x: Array, bound: float) -> None:
     for i in range(x.size):
-        y = x[i]
-        x[i] = 0.0 if abs(y) <= bound else y
+        x[i] = trimmed(x[i], bound)
 
 
 @loop
 def _less(x: Array, origin: Array, out: Array, bound: float) -> None:
     for i in range(x.size):
-        y = np.float64(x[i]) - origin[i]
-        out[i] = 0.0 if abs(y) <= bound else y
+        out[i] = trimmed(np.float64(x[i]) - origin[i], bound)
 
 
 @loop
