@@ -1,7 +1,8 @@
 """What reproducible matrices cost: each operation beside torch's own, in one run.
 
-    python benchmarks/linear.py [--sizes 64,256,512] [--rounds 2]
+    python benchmarks/linear.py [--sizes 64,256,512] [--rounds 2] [--only polar] [--torch]
 
+With compiled loops where numba is installed, unless ``--torch`` is given.
 Both sides of a line take turns on the same data, on one thread; a figure is the least processor time of the
 rounds, so that waiting for others does not count, and the last column is the ratio of the two. Times of
 different runs are not comparable, ratios nearly so.
@@ -16,11 +17,12 @@ from functools import partial
 
 import torch
 
-from crdtmerge.arith import Tensor, draw
+from crdtmerge.arith import Tensor, compiled, draw
 from crdtmerge.arith.cholesky import cholesky
 from crdtmerge.arith.eigh import eigh
 from crdtmerge.arith.polar import polar
-from crdtmerge.arith.product import Slices, gram, product
+from crdtmerge.arith.product import gram, product
+from crdtmerge.arith.slices import Slices
 from crdtmerge.arith.qr import qr
 from crdtmerge.arith.solve import solve_positive
 from crdtmerge.arith.subspace import svd_top
@@ -94,11 +96,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", default="64,256,512")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", default="", help="lines that contain this")
+    parser.add_argument("--torch", action="store_true", help="without compiled loops")
     chosen = parser.parse_args()
+    if chosen.torch:
+        compiled.available = lambda: False  # type: ignore[assignment]
+    print("compiled loops" if compiled.load() else "torch alone")
     torch.set_num_threads(1)
     for n in map(int, chosen.sizes.split(",")):
         print(f"n = {n}{'ours ms':>29}{'torch ms':>12}{'ratio':>9}")
         for name, ours, theirs in _lines(n):
+            if chosen.only not in name:
+                continue
             mine, other = _race(ours, theirs, chosen.rounds)
             print(f"{name:28}{mine * 1e3:12.2f}{other * 1e3:12.2f}{mine / other:8.1f}x")
 

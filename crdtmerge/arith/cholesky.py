@@ -19,8 +19,10 @@ from typing import Final
 
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.arith.elementwise import sqrt
-from crdtmerge.arith.product import exponent_of, product
+from crdtmerge.arith.product import product
+from crdtmerge.arith.scaling import exponent_of
 from crdtmerge.errors import ParameterError
 
 PANEL: Final = 64
@@ -77,6 +79,13 @@ def require_square(a: Tensor) -> None:
 
 def _finish(panel: Tensor, start: int) -> None:
     """Factor a panel in place; ``start`` is the index of its first column in the matrix."""
+    if (loops := compiled.kernels_for(panel.device)) is not None:
+        columns = panel.contiguous()
+        failed = int(loops.finish_panel(columns.numpy()))
+        if failed >= 0:
+            raise NotPositiveDefiniteError(start + failed, columns[failed, failed].item())
+        panel.copy_(columns)
+        return
     for c in range(panel.shape[1]):
         pivot = panel[c, c].item()
         if not pivot > 0:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Final
 
 import numpy as np
+import torch
 
 FLOAT64: Final = 0
 FLOAT32: Final = 1
@@ -55,6 +56,11 @@ _kernels: ModuleType | None = None
 def kernels() -> ModuleType | None:
     """Return the compiled loops, or None where torch is to do the work."""
     return _kernels
+
+
+def kernels_for(device: torch.device) -> ModuleType | None:
+    """Return the compiled loops if they can reach tensors of this device."""
+    return _kernels if device.type == "cpu" else None
 
 
 def available() -> bool:

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from crdtmerge.arith.cholesky import require_square
 from crdtmerge.arith.jacobi import jacobi, orthonormal
-from crdtmerge.arith.product import exponent_of, finite, product, scaled
+from crdtmerge.arith.product import product
+from crdtmerge.arith.scaling import exponent_of, finite, scaled
 from crdtmerge.arith.secular import deflate, update
 from crdtmerge.arith.spectrum import signs
 from crdtmerge.arith.tridiagonal import Tridiagonal, tridiagonal

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.arith.elementwise import sqrt
 from crdtmerge.arith.fold import fold
 from crdtmerge.arith.product import gram, product
@@ -75,6 +76,9 @@ class Reflections(NamedTuple):
         """
         g = gram(v.mT)
         t = torch.zeros_like(g)
+        if (loops := compiled.kernels_for(g.device)) is not None:
+            loops.join_reflections(g.numpy(), tau.numpy(), t.numpy())
+            return cls(v, t)
         for c in range(len(tau)):
             t[:c, c] = fold((t[:c, :c] * g[:c, c]).mT) * -tau[c]
             t[c, c] = tau[c]

@@ -19,8 +19,11 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.arith.elementwise import sqrt
-from crdtmerge.arith.product import Slices, exponent_of, gram, product, scaled
+from crdtmerge.arith.product import gram, product
+from crdtmerge.arith.scaling import exponent_of, scaled
+from crdtmerge.arith.slices import Slices
 from crdtmerge.errors import ParameterError
 
 CONVERGED: Final = 2.0**-52
@@ -77,6 +80,9 @@ def jacobi(a: Tensor) -> Eigen:
         if not active.any():
             values = scaled(work.diagonal(dim1=-2, dim2=-1), exponent[..., 0])
             return Eigen(values[:, :order].contiguous(), orthonormal(rows[:, :order, :order]))
+        if (loops := compiled.kernels_for(a.device)) is not None:
+            loops.sweep(work.numpy(), rows.numpy(), active.double().numpy(), seats.numpy(), _NEGLIGIBLE)
+            continue
         for _ in range(n - 1):
             work, rows = _round(work, rows, active.double()[:, None])
             work, rows = work[:, seats][:, :, seats], rows[:, seats]

@@ -17,7 +17,8 @@ from crdtmerge.arith.eigh import Eigh, eigh
 from crdtmerge.arith.fold import fold
 from crdtmerge.arith.packed import diagonal, pack, unit, unpack
 from crdtmerge.arith.polar import polar
-from crdtmerge.arith.product import Slices, gram, product
+from crdtmerge.arith.product import gram, product
+from crdtmerge.arith.slices import Slices
 from crdtmerge.arith.qr import QR, qr
 from crdtmerge.arith.solve import RIDGES, Solution, solve_positive
 from crdtmerge.arith.spectrum import clusters, cut, rank, signs

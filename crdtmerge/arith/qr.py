@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.arith.fold import fold
-from crdtmerge.arith.householder import Reflections, reflection
-from crdtmerge.arith.product import exponent_of, finite, scaled
+from crdtmerge.arith.householder import NEGLIGIBLE, Reflections, reflection
+from crdtmerge.arith.scaling import exponent_of, finite, scaled
 from crdtmerge.errors import ParameterError
 
 PANEL: Final = 32
@@ -71,8 +72,13 @@ def qr(a: Tensor) -> QR:
 def _reduce(panel: Tensor) -> Reflections:
     """Make ``panel`` upper triangular, in place (what is below stays undefined), and return how."""
     width = panel.shape[1]
-    v = torch.zeros_like(panel)
+    v = panel.new_zeros(panel.shape)
     tau = panel.new_zeros(width)
+    if (loops := compiled.kernels_for(panel.device)) is not None:
+        columns = panel.contiguous()
+        loops.reduce_panel(columns.numpy(), v.numpy(), tau.numpy(), NEGLIGIBLE)
+        panel.copy_(columns)
+        return Reflections.of(v, tau)
     for c in range(width):
         v[c:, c], tau[c], panel[c, c] = reflection(panel[c:, c])
         rest = panel[c:, c + 1 :]

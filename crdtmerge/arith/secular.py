@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.arith.elementwise import sqrt
 from crdtmerge.arith.fold import fold, fold_product
 
@@ -101,12 +102,17 @@ def update(delta: Tensor, z: Tensor, rho: float) -> tuple[Tensor, Tensor]:
     pole = torch.where(lower > 0, delta, torch.cat([delta[1:], delta[-1:]]))
     apart = delta[:, None] - pole
     side = lower * 2.0 - 1.0
-    low, high = torch.zeros_like(half).view(torch.int64), half.view(torch.int64)
-    for _ in range(_HALVINGS):
-        middle = low + ((high - low) >> 1)
-        above = (_rises(apart, weights, side * middle.view(torch.float64)) == lower).to(torch.int64)
-        high = high + (middle - high) * above
-        low = low + (middle - low) * (1 - above)
+    high = half.clone().view(torch.int64)
+    if (loops := compiled.kernels_for(delta.device)) is not None:
+        rows = apart.mT.contiguous().numpy()
+        loops.secular_roots(rows, weights[:, 0].numpy(), lower.numpy(), high.numpy(), _HALVINGS)
+    else:
+        low = torch.zeros_like(high)
+        for _ in range(_HALVINGS):
+            middle = low + ((high - low) >> 1)
+            above = (_rises(apart, weights, side * middle.view(torch.float64)) == lower).to(torch.int64)
+            high = high + (middle - high) * above
+            low = low + (middle - low) * (1 - above)
     shift = side * high.view(torch.float64)
     distance = apart - shift  # δᵢ - λⱼ, without cancellation
     return pole + shift, _vectors(delta, z, distance)

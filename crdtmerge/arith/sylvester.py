@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from crdtmerge.arith.eigh import eigh
-from crdtmerge.arith.product import finite, product
+from crdtmerge.arith.product import product
+from crdtmerge.arith.scaling import finite
 from crdtmerge.errors import ParameterError
 
 NEGLIGIBLE: Final = 1e-12

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
+import torch
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.arith.cholesky import require_square
-from crdtmerge.arith.product import finite, product
+from crdtmerge.arith.product import product
+from crdtmerge.arith.scaling import finite
 from crdtmerge.errors import ParameterError
 
 BLOCK: Final = 64
@@ -38,16 +41,24 @@ def solve_lower(lower: Tensor, right: Tensor) -> Tensor:
         raise ParameterError(f"{tuple(lower.shape)} and {tuple(right.shape)} make no system of equations")
     if (lower.diagonal() == 0).any():
         raise ParameterError("a triangular matrix with a zero on its diagonal cannot be solved")
-    x = right.clone()
+    x = right.clone(memory_format=torch.contiguous_format)
     for start in range(0, len(x), BLOCK):
         stop = min(start + BLOCK, len(x))
         block = x[start:stop]
         if start:
             block -= product(lower[start:stop, :start], x[:start])
-        for i in range(len(block)):
-            block[i] /= lower[start + i, start + i]
-            block[i + 1 :] -= lower[start + i + 1 : stop, start + i, None] * block[i]
+        _solve_block(lower[start:stop, start:stop], block)
     return finite(x, "the solution of a triangular system").add_(0.0)
+
+
+def _solve_block(lower: Tensor, block: Tensor) -> None:
+    """Replace the rows of ``block`` by the solution, the first one first."""
+    if (loops := compiled.kernels_for(block.device)) is not None:
+        loops.solve_block(lower.contiguous().numpy(), block.numpy())
+        return
+    for i in range(len(block)):
+        block[i] /= lower[i, i]
+        block[i + 1 :] -= lower[i + 1 :, i, None] * block[i]
 
 
 def solve_upper(upper: Tensor, right: Tensor) -> Tensor:

@@ -13,10 +13,12 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import torch
+import torch
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.arith.fold import fold
-from crdtmerge.arith.householder import Reflections, reflection
+from crdtmerge.arith.householder import NEGLIGIBLE, Reflections, reflection
 from crdtmerge.arith.product import product
 
 PANEL: Final = 32
@@ -50,14 +52,18 @@ def tridiagonal(a: Tensor) -> Tridiagonal:
     w ← w - ((τ · 0.5) · fold(w·v))·v.
     """
     n = len(a)
-    a = a.clone()
+    a = a.clone(memory_format=torch.contiguous_format)
     diagonal, beside = a.new_zeros(n), a.new_zeros(max(n - 1, 0))
-    panels = []
+    panels, loops = [], compiled.kernels_for(a.device)
     for start in range(0, n - 1, PANEL):
         stop = min(start + PANEL, n - 1)
         v, w = a.new_zeros(stop - start, n), a.new_zeros(stop - start, n)
         tau = a.new_zeros(stop - start)
-        for j in range(start, stop):
+        if loops is not None:
+            loops.tridiagonal_panel(
+                a.numpy(), start, v.numpy(), w.numpy(), tau.numpy(), diagonal.numpy(), beside.numpy(), NEGLIGIBLE
+            )
+        for j in range(start, stop) if loops is None else ():
             done = j - start
             before_v, before_w = v[:done], w[:done]
             column = a[j:, j] - fold(before_v[:, j:] * before_w[:, j, None])

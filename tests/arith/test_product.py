@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from crdtmerge.arith import Tensor, draw
 from crdtmerge.arith.fold import fold, fold_product
-from crdtmerge.arith.product import BLOCK, Slices, gram, product, slice_bits
+from crdtmerge.arith.product import BLOCK, gram, product
+from crdtmerge.arith.slices import Slices, slice_bits
 from crdtmerge.errors import NonFiniteError, ParameterError
 from reference import linear as reference
 from reference.arith import float64 as nearest

@@ -9,9 +9,13 @@ Importing this package takes about a second: `crdtmerge.arith.compiled` does it 
 """
 
 from crdtmerge.arith.kernels.lanes import add_products_to_lanes, add_to_lanes
+from crdtmerge.arith.kernels.matrices import combine_slices, cut_columns, cut_rows
 from crdtmerge.arith.kernels.patterns import count_digits, find
+from crdtmerge.arith.kernels.reflections import join_reflections, reduce_panel, tridiagonal_panel
+from crdtmerge.arith.kernels.rotations import sweep
 from crdtmerge.arith.kernels.streams import write
 from crdtmerge.arith.kernels.sums import agreeing_mean, combine, count_signs
+from crdtmerge.arith.kernels.systems import finish_panel, secular_roots, solve_block
 from crdtmerge.arith.kernels.targets import encode
 
 __all__ = [
@@ -19,9 +23,19 @@ __all__ = [
     "add_to_lanes",
     "agreeing_mean",
     "combine",
+    "combine_slices",
     "count_digits",
     "count_signs",
+    "cut_columns",
+    "cut_rows",
     "encode",
     "find",
+    "finish_panel",
+    "join_reflections",
+    "reduce_panel",
+    "secular_roots",
+    "solve_block",
+    "sweep",
+    "tridiagonal_panel",
     "write",
 ]

@@ -1,0 +1,84 @@
+"""Jacobi's rotations: a sweep over small symmetric matrices."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from crdtmerge.arith.kernels.compiler import Array, loop
+
+
+@loop
+def _rotate(upper: Array, lower: Array, c: float, s: float) -> None:
+    for j in range(upper.size):
+        x, y = upper[j], lower[j]
+        upper[j] = c * x - s * y
+        lower[j] = s * x + c * y
+
+
+@loop
+def _rotate_columns(x: Array, cosines: Array, sines: Array) -> None:
+    half = cosines.size
+    for i in range(len(x)):
+        _rotate_pairs(x[i, :half], x[i, half:], cosines, sines)
+
+
+@loop
+def _rotate_pairs(left: Array, right: Array, cosines: Array, sines: Array) -> None:
+    for j in range(left.size):
+        x, y = left[j], right[j]
+        left[j] = cosines[j] * x - sines[j] * y
+        right[j] = sines[j] * x + cosines[j] * y
+
+
+@loop
+def _round(work: Array, rows: Array, active: float, negligible: float, cosines: Array, sines: Array) -> None:
+    """Rotate rows and columns i and i + n/2 of a matrix, for all i < n/2."""
+    n = len(work)
+    half = n // 2
+    diagonal, kept = np.empty(n), np.empty(half)
+    for i in range(half):
+        alpha, beta, gamma = work[i, i], work[i + half, i + half], work[i, i + half]
+        wanted = (1.0 if abs(gamma) > negligible else 0.0) * active
+        delta, twice = beta - alpha, gamma * 2.0 * wanted
+        root = abs(delta) + math.sqrt(delta * delta + twice * twice) + (1.0 - wanted)
+        t = (-1.0 if delta < 0.0 else 1.0) * twice / root
+        cosines[i] = 1.0 / math.sqrt(1.0 + t * t)
+        sines[i] = t * cosines[i]
+        diagonal[i], diagonal[i + half] = alpha - t * gamma, beta + t * gamma
+        kept[i] = 1.0 - wanted
+    for i in range(half):
+        _rotate(work[i], work[i + half], cosines[i], sines[i])
+        _rotate(rows[i], rows[i + half], cosines[i], sines[i])
+    _rotate_columns(work, cosines, sines)
+    for i in range(half):
+        work[i, i], work[i + half, i + half] = diagonal[i], diagonal[i + half]
+        work[i, i + half] = work[i, i + half] * kept[i]
+        work[i + half, i] = work[i + half, i] * kept[i]
+
+
+@loop
+def sweep(work: Array, rows: Array, active: Array, seats: Array, negligible: float) -> None:
+    """Have all pairs of rows and columns of each matrix meet, once.
+
+    Args:
+        work: [b, n, n] float64, n even.
+        rows: [b, n, n] float64, rotated with the rows of ``work``.
+        active: [b] float64, 1.0 where a matrix is to be rotated, else 0.0.
+        seats: [n] int64, who sits where in the next round.
+        negligible: elements up to this one are not rotated away.
+    """
+    n = len(seats)
+    cosines, sines, room = np.empty(n // 2), np.empty(n // 2), np.empty((n, n))
+    for b in range(len(work)):
+        matrix, vectors = work[b], rows[b]
+        for _ in range(n - 1):
+            _round(matrix, vectors, active[b], negligible, cosines, sines)
+            for i in range(n):
+                for j in range(n):
+                    room[i, j] = matrix[seats[i], seats[j]]
+            matrix[:, :] = room
+            for i in range(n):
+                room[i] = vectors[seats[i]]
+            vectors[:, :] = room
