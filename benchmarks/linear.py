@@ -22,8 +22,8 @@ from crdtmerge.arith.cholesky import cholesky
 from crdtmerge.arith.eigh import eigh
 from crdtmerge.arith.polar import polar
 from crdtmerge.arith.product import gram, product
-from crdtmerge.arith.slices import Slices
 from crdtmerge.arith.qr import qr
+from crdtmerge.arith.slices import Slices
 from crdtmerge.arith.solve import solve_positive
 from crdtmerge.arith.subspace import svd_top
 from crdtmerge.arith.svd import svd

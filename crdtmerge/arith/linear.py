@@ -18,8 +18,8 @@ from crdtmerge.arith.fold import fold
 from crdtmerge.arith.packed import diagonal, pack, unit, unpack
 from crdtmerge.arith.polar import polar
 from crdtmerge.arith.product import gram, product
-from crdtmerge.arith.slices import Slices
 from crdtmerge.arith.qr import QR, qr
+from crdtmerge.arith.slices import Slices
 from crdtmerge.arith.solve import RIDGES, Solution, solve_positive
 from crdtmerge.arith.spectrum import clusters, cut, rank, signs
 from crdtmerge.arith.subspace import svd_top

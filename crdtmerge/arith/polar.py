@@ -56,7 +56,7 @@ GROWTH_MAX: Final = 2.0**29
 
 _CLOSE: Final = 2.0**-2
 _SETTLED: Final = 2.0**-32
-"""Squared norms of E = I - XᵀX: at the first all singular values are above 0.7, at the second a step is left."""
+"""Squared norms of E = I - XᵀX: at one all singular values are above 0.7, at the other a step is left."""
 
 _NEAR: Final = 2.0**-8
 """Elements of E up to this one have squares so small that two slices of them are enough."""
@@ -69,10 +69,10 @@ def polar(a: Tensor) -> Tensor:
     gram(Xᵀ), H = gram(G), and s = (Σ hᵢⱼ²)^⅛ of A itself and 1 later on, the polynomials of `BEGINNING` are X
     ← product(X, (G·(b/(s·s²)) + H·(c/(s·(s²·s²)))) + I·(a/s)). Then, with E = I - G and φ = Σ eᵢⱼ²: LIFT if φ
     > 1/4, in the same way; else SETTLE, X + product(X, E·½ + gram(E)·⅜), where the Gram matrix is taken in
-    two slices if no |eᵢⱼ| exceeds 2^-8; and it is the last step at φ <= 2^-32, the Gram matrix in one slice and the
-    product in two. Sums are `fold` over rows, then over what is left; roots are
-    square roots, one after the other. If after `BEGINNING` Σ eᵢᵢ > 8 + n/8, or if the product of the slopes
-    a would exceed 2^29, it is U·Vᵀ of `svd`.
+    two slices if no |eᵢⱼ| exceeds 2^-8; and it is the last step at φ <= 2^-32, the Gram matrix in one slice
+    and the product in two. Sums are `fold` over rows, then over what is left; roots are square roots, one
+    after the other. If after `BEGINNING` Σ eᵢᵢ > 8 + n/8, or if the product of the slopes a would exceed
+    2^29, it is U·Vᵀ of `svd`.
 
     Raises:
         ParameterError: if ``a`` is no matrix.
@@ -108,7 +108,7 @@ def _iterated(x: Tensor) -> Tensor | None:
     while (left := _total(error * error)) > _SETTLED:
         if left <= _CLOSE:
             near = error.abs().amax().item() <= _NEAR
-            x = _settled(x, error, Slices.TWO if near else Slices.THREE, Slices.THREE)
+            x = _corrected(x, error, Slices.TWO if near else Slices.THREE, Slices.THREE)
         else:
             growth *= LIFT[0]
             if growth > GROWTH_MAX:
@@ -116,7 +116,7 @@ def _iterated(x: Tensor) -> Tensor | None:
             g = one - error
             x = _applied(LIFT, x, g, gram(g), one)
         error = one - gram(x.mT)
-    return _settled(x, error, Slices.ONE, Slices.TWO).add_(0.0)
+    return _corrected(x, error, Slices.ONE, Slices.TWO).add_(0.0)
 
 
 def _applied(polynomial: Odd, x: Tensor, g: Tensor, h: Tensor, one: Tensor, size: float = 1.0) -> Tensor:
@@ -127,7 +127,7 @@ def _applied(polynomial: Odd, x: Tensor, g: Tensor, h: Tensor, one: Tensor, size
     return product(x, inner + one * (a / size))
 
 
-def _settled(x: Tensor, error: Tensor, of_squares: Slices, of_all: Slices) -> Tensor:
+def _corrected(x: Tensor, error: Tensor, of_squares: Slices, of_all: Slices) -> Tensor:
     """Return X·(15/8 - 10/8·G + 3/8·G²), written with E = I - G: the smaller E, the fewer slices it takes."""
     return x + product(x, error * 0.5 + gram(error, of_squares) * 0.375, of_all)
 

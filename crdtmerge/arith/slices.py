@@ -4,8 +4,8 @@
 
 with one e for each row of A, or each column of B. |a| < 2^e, so s₀ = round(a · 2^(β-1-e)) is at most 2^(β-1);
 what rounding left is at most 1/2, so the next slice, 2^β times as fine, is at most 2^(β-1) too. A sum of K
-products of slices is at most K · 2^(2β-2), and so is each of its partial sums. With β = min(26, ⌊(55 - ⌈log₂ K⌉)
-/ 2⌋) this is at most 2^(⌈log₂ K⌉ + 2β - 2) <= 2^53.
+products of slices is at most K · 2^(2β-2), and so is each of its partial sums. With β = min(26, ⌊(55 - ⌈log₂
+K⌉) / 2⌋) this is at most 2^(⌈log₂ K⌉ + 2β - 2) <= 2^53.
 """
 
 from __future__ import annotations

@@ -40,6 +40,9 @@ BEGINNING: Final = 3
 MULTIPLICATIONS_MAX: Final = 128
 """Multiplications by AᵀA in all: whoever needs more is better served by the whole decomposition."""
 
+LOOK: Final = 4
+"""As how many of them looking at the residuals counts."""
+
 RESIDUAL: Final = 2.0**-44
 """Of the largest singular value, for |A·v - σ·u| of every wanted pair."""
 
@@ -49,8 +52,8 @@ DEPENDENT: Final = 2.0**-30
 SPREAD_MAX: Final = 2.0**20
 """How much more a filter may amplify the largest singular value than the smallest wanted one."""
 
-NOISE: Final = ((Slices.ONE, 2.0**-16), (Slices.TWO, 2.0**-36), (Slices.THREE, 2.0**-47))
-"""What residuals a filter aims at, as shares of the largest singular value times σ₁/σ_k; the last as they are."""
+NOISE: Final = ((Slices.ONE, 2.0**-16), (Slices.TWO, 2.0**-36), (Slices.THREE, 2.0**-50))
+"""What residuals a filter aims at, as shares of σ₁, times σ₁/σ_k; the last as it is."""
 
 _WHOLE: Final = 4
 """A matrix with a side shorter than this many times the columns is decomposed as a whole."""
@@ -80,14 +83,14 @@ def svd_top(a: Tensor, k: int) -> SVD:
     Fewer, if the rank is less, or if the cut would go through a cluster: then it moves to its beginning.
 
     Determinism: X₀ has the columns of the [n, k + 8] integers w - 2^31, w the words of the draw of 32 zero
-    bytes, row by row. A is scaled by a power of two to a maximum in [1/2, 1). Three times X ← basis(Aᵀ·(A·X)) by
-    products of one slice: with L the Cholesky factor of gram(Zᵀ), basis(Z) is the X of L·Xᵀ = Zᵀ, or qr(Z).q
-    if there is no L or l² < 2^-30·g for an element of the diagonals. Then rounds: Y = qr(A·X).q, Z = Aᵀ·Y, and
-    the SVD of Y·Zᵀ by that of R for Z = Q·R. It is the answer if r, the largest residual |A·v - σ·u| of its
-    first k pairs divided by σ₁, is at most 2^-44; r is the root of the quotient of `fold` and σ₁². Else X ←
-    basis(T(X)), as often as `_next` says: T₀ = X, T₁ = M·X, Tᵢ₊₁ = 2·(M·Tᵢ) - Tᵢ₋₁ with M·X = Aᵀ·(A·X)·(2/c) - X,
-    beginning with all vectors V found. If that would take more than 128 multiplications by AᵀA, or if
-    min(m, n) < 4·(k + 8), `svd`.
+    bytes, row by row. A is scaled by a power of two to a maximum in [1/2, 1). Three times X ← basis(Aᵀ·(A·X))
+    by products of one slice: with L the Cholesky factor of gram(Zᵀ), basis(Z) is the X of L·Xᵀ = Zᵀ, or
+    qr(Z).q if there is no L or l² < 2^-30·g for an element of the diagonals. Then rounds: Y = qr(A·X).q, Z =
+    Aᵀ·Y, and the SVD of Y·Zᵀ by that of R for Z = Q·R. It is the answer if r, the largest residual |A·v -
+    σ·u| of its first k pairs divided by σ₁, is at most 2^-44; r is the root of the quotient of `fold` and
+    σ₁². Else X ← basis(T(X)), as often as `_next` says: T₀ = X, T₁ = M·X, Tᵢ₊₁ = 2·(M·Tᵢ) - Tᵢ₋₁ with M·X =
+    Aᵀ·(A·X)·(2/c) - X, beginning with all vectors V found. If that would take more than 128 multiplications
+    by AᵀA, where a round counts as four, or if min(m, n) < 4·(k + 8), `svd`.
 
     Raises:
         ParameterError: if ``a`` is no matrix or ``k`` negative.
@@ -115,7 +118,7 @@ def svd_top(a: Tensor, k: int) -> SVD:
         values = all_found.values.tolist()
         bound = values[-1] if len(values) == width else values[0] * RANK
         used, chosen = _next(values, len(found.values), bound, residual, used)
-        multiplied += chosen.degree * chosen.times
+        multiplied += chosen.degree * chosen.times + LOOK
         if multiplied <= MULTIPLICATIONS_MAX:
             x = all_found.v
             for _ in range(chosen.times):

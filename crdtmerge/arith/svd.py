@@ -23,8 +23,8 @@ from crdtmerge.arith.elementwise import sqrt
 from crdtmerge.arith.fold import fold
 from crdtmerge.arith.jacobi import SWEEPS_MAX, next_seats, orthonormal
 from crdtmerge.arith.product import gram, product
-from crdtmerge.arith.scaling import exponent_of, finite, scaled
 from crdtmerge.arith.qr import qr
+from crdtmerge.arith.scaling import exponent_of, finite, scaled
 from crdtmerge.arith.spectrum import rank, signs
 from crdtmerge.errors import ParameterError
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import torch
-import torch
 from torch import Tensor
 
 from crdtmerge.arith import compiled
@@ -54,34 +53,40 @@ def tridiagonal(a: Tensor) -> Tridiagonal:
     n = len(a)
     a = a.clone(memory_format=torch.contiguous_format)
     diagonal, beside = a.new_zeros(n), a.new_zeros(max(n - 1, 0))
-    panels, loops = [], compiled.kernels_for(a.device)
+    panels = []
     for start in range(0, n - 1, PANEL):
         stop = min(start + PANEL, n - 1)
         v, w = a.new_zeros(stop - start, n), a.new_zeros(stop - start, n)
-        tau = a.new_zeros(stop - start)
-        if loops is not None:
-            loops.tridiagonal_panel(
-                a.numpy(), start, v.numpy(), w.numpy(), tau.numpy(), diagonal.numpy(), beside.numpy(), NEGLIGIBLE
-            )
-        for j in range(start, stop) if loops is None else ():
-            done = j - start
-            before_v, before_w = v[:done], w[:done]
-            column = a[j:, j] - fold(before_v[:, j:] * before_w[:, j, None])
-            column -= fold(before_w[:, j:] * before_v[:, j, None])
-            diagonal[j] = column[0]
-            u, tau[done], beside[j] = reflection(column[1:])
-            below = slice(j + 1, n)
-            v[done, below] = u
-            image = fold(a[below, below] * u[:, None])
-            along_w, along_v = fold((before_w[:, below] * u).mT), fold((before_v[:, below] * u).mT)
-            image -= fold(before_v[:, below] * along_w[:, None])
-            image -= fold(before_w[:, below] * along_v[:, None])
-            image *= tau[done]
-            image -= (tau[done] * 0.5 * fold(image * u)) * u
-            w[done, below] = image
+        tau = _reduce(a, start, v, w, diagonal, beside)
         panels.append((start + 1, Reflections.of(v[:, start + 1 :].mT.contiguous(), tau)))
         rest = slice(stop, n)
         left, right = torch.cat([v, w])[:, rest], torch.cat([w, v])[:, rest]
         a[rest, rest] -= product(left.mT, right)
     diagonal[n - 1] = a[n - 1, n - 1]
     return Tridiagonal(diagonal, beside, tuple(panels))
+
+
+def _reduce(a: Tensor, start: int, v: Tensor, w: Tensor, diagonal: Tensor, beside: Tensor) -> Tensor:
+    """Write the columns from ``start`` on of T, as many as ``v`` has rows, and V and W; return the τ."""
+    n, tau = len(a), a.new_zeros(len(v))
+    if (loops := compiled.kernels_for(a.device)) is not None:
+        of_t = diagonal.numpy(), beside.numpy()
+        loops.tridiagonal_panel(a.numpy(), start, v.numpy(), w.numpy(), tau.numpy(), *of_t, NEGLIGIBLE)
+        return tau
+    for done in range(len(v)):
+        j = start + done
+        before_v, before_w = v[:done], w[:done]
+        column = a[j:, j] - fold(before_v[:, j:] * before_w[:, j, None])
+        column -= fold(before_w[:, j:] * before_v[:, j, None])
+        diagonal[j] = column[0]
+        u, tau[done], beside[j] = reflection(column[1:])
+        below = slice(j + 1, n)
+        v[done, below] = u
+        image = fold(a[below, below] * u[:, None])
+        along_w, along_v = fold((before_w[:, below] * u).mT), fold((before_v[:, below] * u).mT)
+        image -= fold(before_v[:, below] * along_w[:, None])
+        image -= fold(before_w[:, below] * along_v[:, None])
+        image *= tau[done]
+        image -= (tau[done] * 0.5 * fold(image * u)) * u
+        w[done, below] = image
+    return tau

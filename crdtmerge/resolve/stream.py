@@ -45,6 +45,9 @@ _KEPT_BYTES: Final = 31 * MIB
 _LARGE: Final = 1 << 26
 """Elements, of all contributions, from which on a second for loading compiled loops is well spent."""
 
+_WHOLE: Final = 64
+"""As how many elements one counts there that belongs to a matrix which is decomposed."""
+
 _DERIVED: Final = 3
 """float64 arrays that a strategy makes for each contribution's array: difference, mask, product."""
 
@@ -110,7 +113,7 @@ def execute(
         NonFiniteError: if a merged value does not fit its dtype.
         NotYetError, CorruptBlockError: if content vanished or rotted since the plan was made.
     """
-    if passes(plan) * len(plan.contributions) >= _LARGE:
+    if _work(plan) >= _LARGE:
         arith.compiled.load()
     arith.environment.check()  # surveys run on this thread, and the workers take its mode over
     width = _tile_elements(plan, budget_bytes, threads)
@@ -150,6 +153,12 @@ def passes(plan: Plan) -> int:
         for assignment in plan.assignments
         for output in assignment.outputs
     )
+
+
+def _work(plan: Plan) -> int:
+    """Return how many elements, of all contributions, take about as long one by one."""
+    whole = any(assignment.needs.scope == "tensor" for assignment in plan.assignments)
+    return passes(plan) * len(plan.contributions) * (_WHOLE if whole else 1)
 
 
 def _survey(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmerge.arith import Tensor
-from crdtmerge.arith.polar import GATHER, GROW, LIFT, SETTLE, Odd, polar
+from crdtmerge.arith.polar import BEGINNING, LIFT, Odd, polar
 from crdtmerge.arith.product import gram, product
 from crdtmerge.arith.spectrum import signs
 from crdtmerge.arith.subspace import svd_top
@@ -105,6 +105,26 @@ def test_the_largest_are_found_where_the_rest_is_far_below_them() -> None:
     assert len(check(low, svd_top(low, 4)).values) == 3
 
 
+@pytest.mark.parametrize("gap", [1e-3, 1e-2, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("falls", [1.0, 0.95, 0.5, 1e-3])
+def test_the_largest_are_found_whatever_the_gap_below_them_and_the_fall_among_them(
+    gap: float, falls: float
+) -> None:
+    wanted = falls ** torch.linspace(0, 1, 5, dtype=torch.float64)
+    rest = wanted[-1] * (1 - gap) * torch.linspace(1, 0.5, 67, dtype=torch.float64)
+    values = torch.cat([wanted if falls < 1 else 1 + 1e-3 * steps(5).flip(0), rest])
+    a = with_spectrum(values, rows=80)
+    found = svd_top(a, 5)
+    assert len(found.values) == 5
+    assert (found.values - values[:5]).abs().max() <= 3e-15 * values[0]
+    u, v, sizes = found.u, found.v, found.values
+    for residual in (product(a, v) - u * sizes, product(a.mT, u) - v * sizes):
+        assert residual.square().sum(0).sqrt().max() <= 2.0**-44 * values[0]
+    whole = svd(a)
+    mine, theirs = (product(x.v[:, :5], x.v[:, :5].mT) for x in (found, whole))
+    assert (mine - theirs).abs().max() <= 2.0**-43 * values[0] / (wanted[-1] * gap)
+
+
 def test_a_truncation_never_cuts_through_a_cluster() -> None:
     values = torch.cat([torch.tensor([3.0, 2.0, 2.0, 2.0]).double(), 0.5 ** steps(50)])
     a = with_spectrum(values)
@@ -156,27 +176,29 @@ def test_polar_factors_have_the_rank_of_the_singular_values_by_whichever_way(
     assert (factor - product(u, v.mT)).abs().max() <= 1e-14 / least
 
 
-@pytest.mark.parametrize("polynomial", [GROW, GATHER, LIFT, SETTLE])
-def test_polynomials_keep_singular_values_in_range_and_grow_the_small_by_their_slope(polynomial: Odd) -> None:
+def image(polynomial: Odd, low: Fraction, high: Fraction) -> tuple[Fraction, Fraction]:
+    """Where [low, high] goes, as far as 1001 points tell; a little more, in 40 bits."""
     a, b, c = (Fraction(repr(x)) for x in polynomial)
-    low, high = {
-        GROW: ("0.1", "1"),
-        GATHER: ("0.375", "1"),
-        LIFT: ("0.93", "1.08"),
-        SETTLE: ("0.93", "1.08"),
-    }[polynomial]
-    least, most = {
-        GROW: ("0.375", "1"),
-        GATHER: ("0.93", "1.07"),
-        LIFT: ("1", "1.03"),
-        SETTLE: ("0.99", "1.01"),
-    }[polynomial]
-    for i in range(1001):
-        x = Fraction(low) + (Fraction(high) - Fraction(low)) * i / 1000
-        y = x * (a + b * x**2 + c * x**4)
-        assert Fraction(least) <= y <= Fraction(most)
-        small = x * Fraction(i, 1000)
-        assert small * (a + b * small**2 + c * small**4) <= a * small
+    points = [low + (high - low) * i / 1000 for i in range(1001)]
+    values = [x * (a + b * x**2 + c * x**4) for x in points]
+    for x, y in zip(points, values, strict=True):
+        assert 0 < y <= a * x, "what grows by more than the slope would pass for a larger singular value"
+        small = x / 1000
+        assert 0 < small * (a + b * small**2 + c * small**4) <= a * small
+    return Fraction(math.floor(min(values) * 2**40), 2**40), Fraction(math.ceil(max(values) * 2**40), 2**40)
+
+
+def test_the_first_polynomials_take_each_other_s_range_to_one_and_grow_by_their_slopes_at_most() -> None:
+    low, high = Fraction(1, 4096), Fraction(1)
+    for polynomial in BEGINNING:
+        low, high = image(polynomial, low, high)
+    assert 1 - low <= Fraction(9, 10000)
+    assert high - 1 <= Fraction(9, 10000)
+
+
+def test_what_is_lifted_keeps_company_with_what_is_near_one() -> None:
+    low, high = image(LIFT, Fraction(93, 100), Fraction(108, 100))
+    assert 1 <= low <= high <= Fraction(103, 100)
 
 
 def test_sylvester_equations_are_solved() -> None:
