@@ -148,7 +148,11 @@ def _blocks(length: int) -> Iterator[tuple[int, int]]:
 
 
 def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
-    torch.matmul(left, right, out=out)  # portable: integers whose sums stay within 2^53
+    # Both are portable: integers whose sums stay within 2^53.
+    if out.ndim == 2:
+        torch.mm(left, right, out=out)
+    else:
+        out.copy_(torch.matmul(left, right))
 
 
 def _multiply_with_itself(x: Tensor, out: Tensor) -> None:

@@ -8,13 +8,9 @@ many threads work has no influence on any bit; both follow from the budget alone
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
-
-import torch
+from typing import Final, Protocol
 
 from crdtmerge import arith
 from crdtmerge.digest import Readable
@@ -27,6 +23,7 @@ from .admission import Progress
 from .assign import Assignment, Output
 from .attachments import read_evidence, read_factors
 from .inputs import read_contribution, stored
+from .ordered import in_order
 from .plan import Plan
 
 BUDGET_BYTES: Final = 1024 * MIB
@@ -39,9 +36,6 @@ _TILE_MAX: Final = 1 << 17
 _TILE_MAX_COMPILED: Final = 1 << 19
 """The same where compiled loops leave Python more to wait for; but no more than a stored block has."""
 
-_KEPT_BYTES: Final = 31 * MIB
-"""Just below what glibc never keeps."""
-
 _LARGE: Final = 1 << 26
 """Elements, of all contributions, from which on a second for loading compiled loops is well spent."""
 
@@ -53,9 +47,6 @@ _DERIVED: Final = 3
 
 _FIXED: Final = 8
 """float64 arrays that a strategy makes whatever the number of contributions."""
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 
 class Sink(Protocol):
@@ -134,7 +125,7 @@ def execute(
 
         # Where nothing is to be written meanwhile, a thread beside this one would only be waited for.
         in_place = pieces and sink.room(pieces[0].output.name, 0, 0) is not None
-        for piece, raw in _in_order(merge, pieces, 0 if in_place and threads == 1 else threads):
+        for piece, raw in in_order(merge, pieces, 0 if in_place and threads == 1 else threads):
             if raw is not None:
                 sink.write(piece.output.name, piece.begin, raw)
             if progress is not None:
@@ -173,7 +164,7 @@ def _survey(
     complete = False
     while not complete:
         pieces = (p for o in assignment.outputs for p in _cut(assignment, o, width, None))
-        for piece, tile in _in_order(lambda p: _ready(_tile(plan, reader, p), assignment), pieces, ahead):
+        for piece, tile in in_order(lambda p: _ready(_tile(plan, reader, p), assignment), pieces, ahead):
             survey.feed(tile)
             if progress is not None:
                 progress(piece.stop - piece.start)
@@ -264,45 +255,3 @@ def _merge(plan: Plan, reader: Reader, piece: _Piece, survey: Survey | None, out
             f"(near flat index {piece.start}). Choose output_dtype F32 in the recipe.",
             piece.output.name,
         ) from error
-
-
-def _in_order(
-    function: Callable[[_In], _Out], items: Iterable[_In], threads: int
-) -> Iterator[tuple[_In, _Out]]:
-    """Yield (item, function(item)) in order, computing at most ``threads`` + 1 ahead; on this thread if 0.
-
-    Tiles are the only parallelism: within one, torch works on one thread, since on a busy machine its
-    own threads wait for each other longer than they compute.
-    """
-    waiting: deque[tuple[_In, Future[_Out]]] = deque()
-    within = torch.get_num_threads()
-    if not threads:
-        _worker()
-        try:
-            for item in items:
-                yield item, function(item)
-        finally:
-            torch.set_num_threads(within)
-        return
-    with ThreadPoolExecutor(max(threads, 1), "crdtmerge-merge", initializer=_worker) as pool:
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(function, item)))
-                if len(waiting) > threads:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
-            torch.set_num_threads(within)  # threads that others start later take this over
-
-
-def _worker() -> None:
-    torch.set_num_threads(1)
-    # The C library learns from this that arrays of such a size come and go. Without it, it hands the memory
-    # of every tile back to the kernel, which clears it page by page when the next tile asks for it.
-    torch.empty(_KEPT_BYTES, dtype=torch.uint8)
-    arith.environment.check()

@@ -40,7 +40,19 @@ INTEGER_OF_MATRICES: Final = {
 }
 MOVES: Final = STORAGE | {
     *("_unsafe_view", "alias", "arange", "clone", "diagonal", "expand", "eye", "fill", "flip", "gather"),
-    *("index", "index_put", "new_zeros", "repeat", "sort", "split", "squeeze", "transpose", "tril", "triu"),
+    *(
+        "index",
+        "index_put",
+        "new_empty",
+        "new_zeros",
+        "repeat",
+        "sort",
+        "split",
+        "squeeze",
+        "transpose",
+        "tril",
+        "triu",
+    ),
     *("unbind", "unsqueeze", "where", "zero", "zeros_like"),
 }
 INTEGER_PRODUCTS: Final = {"mm", "bmm"}
