@@ -83,7 +83,7 @@ class Left:
             bits = slice_bits(stop - start)
             right = cut(b[..., start:stop, :], -2, slices.count, bits)
             pairs = [pair for level in slices.levels for pair in level]
-            products = total.new_empty(len(pairs), *total.shape)
+            products = [torch.empty_like(total) for _ in pairs]
             for (i, j), out in zip(pairs, products, strict=True):
                 _multiply(left.slices[i], right.slices[j], out)
             levels: list[_Level] = [[(pairs.index(pair), False) for pair in level] for level in slices.levels]
@@ -126,7 +126,7 @@ def gram(a: Tensor, slices: Slices = Slices.THREE) -> Tensor:
     for start, stop in _blocks(a.shape[-1]):
         bits = slice_bits(stop - start)
         rows = cut(a[..., start:stop], -1, slices.count, bits)
-        products = total.new_empty(len(pairs), *total.shape)
+        products = [torch.empty_like(total) for _ in pairs]
         for (i, j), out in zip(pairs, products, strict=True):
             if i != j:
                 _multiply(rows.slices[i], rows.slices[j].mT, out)
@@ -168,7 +168,7 @@ def _multiply_with_itself(x: Tensor, out: Tensor) -> None:
 
 def _add(
     total: Tensor,
-    products: Tensor,
+    products: list[Tensor],
     levels: list[_Level],
     bits: int,
     e: Tensor,
@@ -194,9 +194,10 @@ def _add(
             for level in reversed(levels)
             for place, (which, turned) in enumerate(level)
         ]
+        addresses = np.array([product.data_ptr() for product in products])
         factors = e.reshape(-1).numpy(), f.reshape(-1).numpy()
         loops.combine_slices(
-            total.numpy(), products.data_ptr(), np.array(terms, np.int64), 2.0**-bits, *factors, symmetric
+            total.numpy(), addresses, np.array(terms, np.int64), 2.0**-bits, *factors, symmetric
         )
         return
     for rows in tiles(total):

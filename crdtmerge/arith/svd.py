@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from crdtmerge.arith import compiled
 from crdtmerge.arith.eigh import eigh
 from crdtmerge.arith.elementwise import sqrt
 from crdtmerge.arith.fold import fold
@@ -129,6 +130,11 @@ def _orthogonalized(w: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if not (oblique & (dots.abs() > gaps.abs() * SMALL)).any():
             x = torch.where(oblique, dots, 0.0) / torch.where(oblique, gaps, 1.0)
             w, v = w + product(w, x), v + product(v, x)
+            continue
+        if (loops := compiled.kernels_for(w.device)) is not None:
+            rows = w.mT.contiguous(), v.mT.contiguous()
+            w, v = (x.mT for x in rows)
+            loops.one_sided_sweep(*(x.numpy() for x in rows), seats.numpy(), floor.item(), ORTHOGONAL)
             continue
         for _ in range(w.shape[1] - 1):
             w, v = _round(w, v, floor)

@@ -43,7 +43,6 @@ MOVES: Final = STORAGE | {
     *(
         "index",
         "index_put",
-        "new_empty",
         "new_zeros",
         "repeat",
         "sort",

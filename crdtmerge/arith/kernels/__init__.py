@@ -12,7 +12,7 @@ from crdtmerge.arith.kernels.lanes import add_products_to_lanes, add_to_lanes
 from crdtmerge.arith.kernels.matrices import combine_slices, cut_columns, cut_rows
 from crdtmerge.arith.kernels.patterns import count_digits, find
 from crdtmerge.arith.kernels.reflections import join_reflections, reduce_panel, tridiagonal_panel
-from crdtmerge.arith.kernels.rotations import sweep
+from crdtmerge.arith.kernels.rotations import one_sided_sweep, sweep
 from crdtmerge.arith.kernels.streams import write
 from crdtmerge.arith.kernels.sums import agreeing_mean, combine, count_signs
 from crdtmerge.arith.kernels.systems import finish_panel, secular_roots, solve_block
@@ -32,6 +32,7 @@ __all__ = [
     "find",
     "finish_panel",
     "join_reflections",
+    "one_sided_sweep",
     "reduce_panel",
     "secular_roots",
     "solve_block",

@@ -125,13 +125,13 @@ def _collect(sums: Array, product: int, order: int, row: int, left: int, turned:
 
 @loop
 def combine_slices(
-    total: Array, products: int, terms: Array, step: float, e: Array, f: Array, symmetric: bool
+    total: Array, products: Array, terms: Array, step: float, e: Array, f: Array, symmetric: bool
 ) -> None:
     """Add e · f · (the polynomial in ``step`` whose coefficients are sums of products).
 
     Args:
         total: [m, n] float64.
-        products: address of [p, m, n] float64.
+        products: [p], addresses of [m, n] float64.
         terms: [t, 3] int64: which product, whether transposed, whether its coefficient ends; the last first.
         step: 2^-β.
         e: [m] float64.
@@ -150,8 +150,7 @@ def combine_slices(
                 for j in range(n):
                     sums[j] = 0.0
                 for t in range(terms.shape[0]):
-                    address = products + terms[t, 0] * rows * columns * 8
-                    _collect(coefficient, address, columns, i, left, terms[t, 1] != 0, begins)
+                    _collect(coefficient, products[terms[t, 0]], columns, i, left, terms[t, 1] != 0, begins)
                     begins = terms[t, 2] != 0
                     if begins:
                         for j in range(n):

@@ -1,4 +1,4 @@
-"""Jacobi's rotations: a sweep over small symmetric matrices."""
+"""Jacobi's rotations: sweeps over small symmetric matrices, and over the columns of a large one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from crdtmerge.arith.kernels.compiler import Array, loop
+from crdtmerge.arith.kernels.folds import fold_products
 
 
 @loop
@@ -82,3 +83,37 @@ def sweep(work: Array, rows: Array, active: Array, seats: Array, negligible: flo
             for i in range(n):
                 room[i] = vectors[seats[i]]
             vectors[:, :] = room
+
+
+@loop
+def one_sided_sweep(w: Array, v: Array, seats: Array, floor: float, orthogonal: float) -> None:
+    """Make each two rows of ``w`` orthogonal, once, and turn those of ``v`` alike.
+
+    Args:
+        w: [n, m] float64, n even.
+        v: [n, k] float64.
+        seats: [n] int64, who sits where in the next round; after n - 1 rounds all sit as before.
+        floor: rows up to this length are noise.
+        orthogonal: the cosine of rows that are orthogonal to rounding.
+    """
+    n, half = len(w), len(w) // 2
+    room, order, before = np.empty(w.shape[1]), np.arange(n), np.arange(n)
+    for _ in range(n - 1):
+        for i in range(half):
+            p, q = w[order[i]], w[order[i + half]]
+            alpha, beta = fold_products(p, p, room), fold_products(q, q, room)
+            gamma = fold_products(p, q, room)
+            first, second = math.sqrt(alpha), math.sqrt(beta)
+            longer, shorter = max(first, second), min(first, second)
+            oblique = longer > floor and abs(gamma * 8.0) > longer * max(shorter, floor) * orthogonal
+            wanted = 1.0 if oblique else 0.0
+            delta, twice = beta - alpha, gamma * 2.0 * wanted
+            root = abs(delta) + math.sqrt(delta * delta + twice * twice) + (1.0 - wanted)
+            t = (-1.0 if delta < 0.0 else 1.0) * twice / root
+            c = 1.0 / math.sqrt(1.0 + t * t)
+            s = t * c
+            _rotate(p, q, c, s)
+            _rotate(v[order[i]], v[order[i + half]], c, s)
+        before[:] = order
+        for i in range(n):
+            order[i] = before[seats[i]]
