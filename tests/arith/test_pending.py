@@ -223,6 +223,46 @@ def test_of_many_equal_magnitudes_those_up_to_the_last_are_kept(
     assert ours == theirs
 
 
+NARROW = st.sampled_from([DType.F32, DType.BF16, DType.F16])
+
+
+@given(
+    st.lists(NARROW, min_size=5, max_size=5),
+    SIZES,
+    SEEDS,
+    st.lists(st.sampled_from([1, 1, 2, 3, -1]), min_size=4, max_size=4),
+    st.lists(st.sampled_from([None, 0.0, 0.25, 1.5, math.inf]), min_size=4, max_size=4),
+    st.sampled_from([-1, 0, 1]),
+    st.sampled_from([*WRITTEN, None]),
+)
+def test_four_differences_are_trimmed_elected_and_merged_as_one_by_one(
+    kinds: list[DType],
+    size: int,
+    seed: int,
+    parts: list[int],
+    thresholds: list[float | None],
+    tie: int,
+    written: DType | None,
+) -> None:
+    weights, last = [Fraction(part) for part in parts], seed % (size + 1) - 1
+
+    def merged() -> torch.Tensor | bytes:
+        base, *given = [given_as(kind, size, seed + i) for i, kind in enumerate(kinds)]
+        # Some elements differ by little, or by as much as others do: they cancel.
+        given[3] = (
+            stored(arith.decoded(base) * 2 - arith.decoded(given[2]), kinds[4]) if seed % 2 else given[3]
+        )
+        changes = [Change(x, base) for x in given]
+        kept = [
+            x if threshold is None else Cut(threshold, last).trimmed(x, 0)
+            for x, threshold in zip(changes, thresholds, strict=True)
+        ]
+        return rounded(WeightedSum([base, AgreeingMean(kept, weights, tie)], [Fraction(1)] * 2), written)
+
+    ours, theirs = twice(merged)
+    assert ours == theirs
+
+
 def test_a_mask_that_is_no_draw_drops_what_it_says() -> None:
     x = torch.tensor([3.0, -0.0, 5.0], dtype=torch.float64)
     mask = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)

@@ -28,14 +28,14 @@ pointer: Any = intrinsic(_address_as_pointer)
 
 
 @loop
-def from_bfloat16(bits: Any) -> Any:
-    """Return the number whose upper half as float32 these bits are."""
-    return np.float64(np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32))
+def _from_bfloat16(bits: Any) -> Any:
+    """Return the float32 whose upper half these bits are."""
+    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 
 @loop
-def from_float16(bits: Any) -> Any:
-    """Return the float16 with these bits.
+def _from_float16(bits: Any) -> Any:
+    """Return the float16 with these bits as float32.
 
     Its exponent is raised to what float32 calls the same. A subnormal number first becomes the fraction of a
     normal one, whose leading 1 is then taken off.
@@ -46,7 +46,51 @@ def from_float16(bits: Any) -> Any:
     wide = np.uint32(bare + np.uint32(224 << 23)) if bare >= np.uint32(0x1F << 23) else normal
     small = np.uint32(normal + np.uint32(1 << 23)).view(np.float32) - np.float32(2.0**-14)
     size = np.float32(small).view(np.uint32) if bare < np.uint32(1 << 23) else wide
-    return np.float64(np.uint32(np.uint32(size) | sign).view(np.float32))
+    return np.uint32(np.uint32(size) | sign).view(np.float32)
+
+
+@loop
+def _from_normal_float16(bits: Any) -> Any:
+    """Return the same for a normal number or 0: read as a float32 its exponent is 112 too small.
+
+    Other numbers would be subnormal as such: right, but a processor may take a hundred times as long.
+    """
+    apart = np.int32(np.int32(np.int16(bits)) << np.int32(13)) & np.int32(~0x70000000)
+    return np.float32(np.int32(apart).view(np.float32) * np.float32(2.0**112))
+
+
+@loop
+def _normal(half: Array) -> bool:
+    """Whether all of some float16s are normal numbers or 0."""
+    least, most = np.uint16(0xFFFF), np.uint16(0)  # of what is 1 too small, so that 0 is large
+    for i in range(half.size):
+        size = np.uint16(half[i] & np.uint16(0x7FFF))
+        least, most = min(least, np.uint16(size - np.uint16(1))), max(most, size)
+    return bool(least >= 0x3FF and most < 0x7C00)
+
+
+@loop
+def single(address: Any, kind: int, begin: int, room: Array) -> Any:
+    """Return where elements of a type that float32 holds lie as float32: in ``room``, [n], if need be."""
+    if kind == FLOAT32:
+        return address + begin * 4
+    half = carray(pointer(address + begin * 2), (room.size,), np.uint16)
+    if kind == BFLOAT16:
+        for i in range(room.size):
+            room[i] = _from_bfloat16(half[i])
+    elif _normal(half):
+        for i in range(room.size):
+            room[i] = _from_normal_float16(half[i])
+    else:
+        for i in range(room.size):
+            room[i] = _from_float16(half[i])
+    return np.int64(room.ctypes.data)
+
+
+@loop
+def singles(address: Any, size: int) -> Any:
+    """Return [n] float32 that lie there."""
+    return carray(pointer(address), (size,), np.float32)
 
 
 @loop
@@ -58,17 +102,17 @@ def decode(address: Any, kind: int, begin: int, out: Array) -> None:
         for i in range(size):
             out[i] = exact[i]
     elif kind == FLOAT32:
-        single = carray(pointer(address + begin * 4), (size,), np.float32)
+        narrow = carray(pointer(address + begin * 4), (size,), np.float32)
         for i in range(size):
-            out[i] = np.float64(single[i])
+            out[i] = np.float64(narrow[i])
     else:
         half = carray(pointer(address + begin * 2), (size,), np.uint16)
         if kind == BFLOAT16:
             for i in range(size):
-                out[i] = from_bfloat16(half[i])
+                out[i] = np.float64(_from_bfloat16(half[i]))
         else:
             for i in range(size):
-                out[i] = from_float16(half[i])
+                out[i] = np.float64(_from_float16(half[i]))
 
 
 @loop

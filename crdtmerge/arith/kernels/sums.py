@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from crdtmerge.arith.compiled import FLOAT64
-from crdtmerge.arith.kernels.adding import FOUR, add, add_four, weighted
+from crdtmerge.arith.kernels.adding import FOUR, add, alike, find_four, weighted
 from crdtmerge.arith.kernels.compiler import APART, CHUNK, Array, loop
-from crdtmerge.arith.kernels.streams import decode, fetch
+from crdtmerge.arith.kernels.streams import decode, fetch, singles, trimmed
 from crdtmerge.arith.kernels.targets import beyond, put
 
 
@@ -56,17 +56,10 @@ def count_signs(streams: Array, factors: Array, size: int) -> int:
 
 
 @loop
-def _elect(total: Array, tie: float) -> None:
-    """Replace sums by their signs, and a sum of 0 by ``tie``."""
-    if tie > 0.0:
-        for i in range(total.size):
-            total[i] = 1.0 if total[i] >= 0.0 else -1.0
-    elif tie < 0.0:
-        for i in range(total.size):
-            total[i] = 1.0 if total[i] > 0.0 else -1.0
-    else:
-        for i in range(total.size):
-            total[i] = 1.0 if total[i] > 0.0 else (-1.0 if total[i] < 0.0 else 0.0)
+def _sign(total: float, tie: float) -> float:
+    """Return the sign of a sum, ``tie`` for that of 0, and for what is no number what torch makes of it."""
+    unordered = -abs(tie)
+    return 1.0 if total > 0.0 else (-1.0 if total < 0.0 else (tie if total == 0.0 else unordered))
 
 
 @loop
@@ -78,27 +71,33 @@ def _add_agreeing(total: Array, weight: Array, x: Array, sign: Array, factor: fl
 
 
 @loop
-def _add_four_agreeing(
-    total: Array,
-    weight: Array,
-    a: Array,
-    b: Array,
-    c: Array,
-    d: Array,
-    sign: Array,
-    factors: Array,
-    turns: Array,
+def _mean_of_four_changes(
+    total: Array, places: Array, origin: Array, bounds: Array, factors: Array, tie: float
 ) -> None:
+    """Do all of `agreeing_mean` but rounding, without memory in between.
+
+    Elements are finite, and factors 1 or more in magnitude: no product vanishes, so each has the right sign.
+    """
+    n = total.size
+    a, b = singles(places[0], n), singles(places[1], n)
+    c, d = singles(places[2], n), singles(places[3], n)
     f, g, h, k = factors[0], factors[1], factors[2], factors[3]
-    p, q, r, s = turns[0], turns[1], turns[2], turns[3]
-    for i in range(total.size):
-        e = sign[i]
-        first, second = 1.0 if a[i] * (e * p) > 0.0 else 0.0, 1.0 if b[i] * (e * q) > 0.0 else 0.0
-        third, fourth = 1.0 if c[i] * (e * r) > 0.0 else 0.0, 1.0 if d[i] * (e * s) > 0.0 else 0.0
-        total[i] = (((total[i] + (a[i] * first) * f) + (b[i] * second) * g) + (c[i] * third) * h) + (
-            d[i] * fourth
-        ) * k
-        weight[i] = (((weight[i] + first * f) + second * g) + third * h) + fourth * k
+    p, q, r, s = bounds[0], bounds[1], bounds[2], bounds[3]
+    for i in range(n):
+        o = origin[i]
+        one, two = trimmed(np.float64(a[i]) - o, p) * f, trimmed(np.float64(b[i]) - o, q) * g
+        three, four = trimmed(np.float64(c[i]) - o, r) * h, trimmed(np.float64(d[i]) - o, s) * k
+        sign = _sign(((one + two) + three) + four, tie)
+        first, second, third, fourth = (
+            one * sign > 0.0,
+            two * sign > 0.0,
+            three * sign > 0.0,
+            four * sign > 0.0,
+        )
+        above = ((one if first else 0.0) + (two if second else 0.0)) + (three if third else 0.0)
+        below = ((f if first else 0.0) + (g if second else 0.0)) + (h if third else 0.0)
+        above, below = above + (four if fourth else 0.0), below + (k if fourth else 0.0)
+        total[i] = above / (below if below != 0.0 else 1.0) + 0.0
 
 
 @loop
@@ -119,36 +118,33 @@ def agreeing_mean(
         Whether all is finite in the type that it is stored in.
     """
     k = streams.size
-    values, turns = np.empty((k, CHUNK + APART)), np.sign(factors)
-    sums, weights, signs, origin = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
+    values, turns, bounds = np.empty((k, CHUNK + APART)), np.sign(factors), np.empty(FOUR)
+    places = np.empty(FOUR, np.int64)
+    sums, weights, signs, origins = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
+    fused = k == FOUR and elected == 0 and streams[0].base != 0 and np.all(np.abs(factors) >= 1.0)
     target, worst = targets[0], np.int32(0)
     for begin in range(0, size, CHUNK):
         n = min(CHUNK, size - begin)
-        total, weight, sign = sums[:n], weights[:n], signs[:n]
-        known = 0
-        for j in range(k):
-            known = fetch(streams[j], begin, values[j, :n], origin[:n], known)
-        if elected != 0:
-            decode(elected, FLOAT64, begin, sign)
+        total, weight, sign, origin = sums[:n], weights[:n], signs[:n], origins[:n]
+        if fused and alike(streams, 0, begin, n, bounds):
+            find_four(streams, 0, begin, n, values.view(np.float32), places)
+            decode(streams[0].base, streams[0].base_kind, begin, origin)
+            _mean_of_four_changes(total, places, origin, bounds, factors, tie)
         else:
-            j = 0
-            while j + FOUR <= k:
-                a, b, c, d = values[j, :n], values[j + 1, :n], values[j + 2, :n], values[j + 3, :n]
-                add_four(sign, a, b, c, d, factors[j : j + FOUR], j == 0)
-                j += FOUR
-            for last in range(j, k):
-                add(sign, values[last, :n], factors[last], last == 0)
-            _elect(sign, tie)
-        for i in range(n):
-            total[i] = weight[i] = 0.0
-        j = 0
-        while j + FOUR <= k:
-            a, b, c, d = values[j, :n], values[j + 1, :n], values[j + 2, :n], values[j + 3, :n]
-            _add_four_agreeing(total, weight, a, b, c, d, sign, factors[j : j + FOUR], turns[j : j + FOUR])
-            j += FOUR
-        for last in range(j, k):
-            _add_agreeing(total, weight, values[last, :n], sign, factors[last], turns[last])
-        for i in range(n):
-            total[i] = total[i] / (weight[i] if weight[i] != 0.0 else 1.0) + 0.0
+            known = 0
+            for j in range(k):
+                known = fetch(streams[j], begin, values[j, :n], origin, known)
+            if elected != 0:
+                decode(elected, FLOAT64, begin, sign)
+            else:
+                for j in range(k):
+                    add(sign, values[j, :n], factors[j], j == 0)
+                for i in range(n):
+                    sign[i] = _sign(sign[i], tie)
+            total[:] = weight[:] = 0.0
+            for j in range(k):
+                _add_agreeing(total, weight, values[j, :n], sign, factors[j], turns[j])
+            for i in range(n):
+                total[i] = total[i] / (weight[i] if weight[i] != 0.0 else 1.0) + 0.0
         worst = put(total, begin, target, weight, worst)
     return bool(worst < beyond(target.kind))

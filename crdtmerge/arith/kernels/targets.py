@@ -27,12 +27,13 @@ def beyond(kind: int) -> Any:
 
 
 @loop
-def _to_odd(x: Array) -> None:
+def _to_odd(x: Array, out: Array) -> None:
     """Cut to 13 bits, the last of them set if anything was cut off: so a second rounding is harmless."""
     patterns = x.view(np.int64)
-    for i in range(x.size):
+    for i in range(out.size):
         bits = patterns[i]
-        patterns[i] = (((bits & _STICKY) + _STICKY) | bits) & ~_STICKY
+        odd = (((bits & _STICKY) + _STICKY) | bits) & ~_STICKY
+        out[i] = np.float32(np.int64(odd).view(np.float64))
 
 
 @loop
@@ -94,10 +95,8 @@ def put(x: Array, begin: int, target: Any, room: Array, worst: Any) -> Any:
             single[i] = np.float32(x[i])
         worst = _largest(single.view(np.int32), worst)
     else:
-        _to_odd(x)
         wide = room.view(np.float32)[:size]
-        for i in range(size):
-            wide[i] = np.float32(x[i])
+        _to_odd(x, wide)
         worst = _largest(wide.view(np.int32), worst)
         half = carray(pointer(target.address + begin * 2), (size,), np.uint16)
         if target.kind == BFLOAT16:
