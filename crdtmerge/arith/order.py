@@ -4,15 +4,19 @@ Elements are ordered by descending magnitude and, where magnitudes are equal, by
 a total order, so "the k largest" is one set on every machine. Half precision makes that rule matter:
 hundreds of thousands of elements can share the magnitude at which the cut falls.
 
-Without its sign bit, the pattern of a float64 is an integer that grows with the magnitude. The k-th
-largest is found digit by digit, most significant first, one pass over the stream for each:
+Without its sign bit, the pattern of a float64 is an integer that grows with the magnitude. The search
+narrows an interval of patterns in which the k-th largest lies, one pass over the stream for each step:
 
-    pass 1   how many patterns begin with each 16- or 18-bit digit? → the digit of the k-th largest
-    pass 2   of those that begin with it, the next digit …        (or, once they are few: keep them all)
-    at last  with all 63 bits known and more ties than places: which index has the last place?
+    sample    of one element in 67: how many patterns begin with each digit of 16 bits? → a guess
+    narrow    how many lie beyond the interval? Of those within, the next digit of each …
+    at last   once those within are few: keep them all. Or, with one pattern left and more ties than
+              places: which index has the last place?
 
-Typical streams take two passes, none takes six. No more than 2^20 elements are ever held, so state stays
-below 48 MiB whatever the stream is like.
+Whether a guess was right shows when the elements beyond it have been counted; if it was wrong, the search
+goes on where they say. So a sample decides how many passes it takes, and nothing else.
+
+Typical streams take two passes, and one of those looks at little. No more than 2^20 elements are ever held,
+so state stays below 48 MiB whatever the stream is like.
 """
 
 from __future__ import annotations
@@ -37,13 +41,16 @@ _Numbers: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float64]]
 CANDIDATES_MAX: Final = 1 << 20
 """Elements that may be held at once. Changes the number of passes, never the result."""
 
-_PATTERN_BITS: Final = 63
-_MAGNITUDE: Final = (1 << _PATTERN_BITS) - 1
+SAMPLED_MIN: Final = 1 << 16
+"""From more elements than these a sample is taken first. Changes the number of passes, never the result."""
+
 _LARGEST: Final = (0x7FF << 52) - 1
 """The pattern of the largest float64."""
 _DIGIT_BITS: Final = 16
-_DIGIT_BITS_COMPILED: Final = 18
-"""More of them leave fewer elements to be looked at again, and a loop counts as fast."""
+_SAMPLE: Final = 67
+"""One element in so many; no power of two, which is how far apart the elements of a column may be."""
+_MARGIN: Final = 6
+"""Standard deviations of a rank in a sample of independent elements. Neighbours are alike: hence so many."""
 _CHUNK: Final = 1 << 16
 """Elements worked on together, so that what is made from them stays in the cache."""
 
@@ -116,18 +123,20 @@ class TopSelection:
         if k < 0 or total < 0:
             raise ParameterError(f"the {k} largest of {total} elements")
         self._cut = Cut.none if k == 0 else Cut.all if k >= total else None
-        # Wanted is the _rank-th largest of the _candidates elements whose pattern >> _shift is _prefix.
-        self._rank, self._candidates = k, total
-        self._shift, self._prefix = _PATTERN_BITS, 0
+        self._rank, self._total = k, total
+        # The wanted element has a pattern in [_low, _high], which _candidates have, and _beyond a larger one:
+        # facts, unless _guessed.
+        self._low, self._high = 0, _LARGEST
+        self._candidates, self._beyond = total, 0
+        self._sampling, self._guessed = total > SAMPLED_MIN, False
         self._begin_pass()
 
     def _begin_pass(self) -> None:
-        self._next = self._found = 0
+        self._next = self._seen = self._found = self._larger = 0
         self._last = -1
         self._kept: list[tuple[_Integers, _Integers]] = []
-        bits = _DIGIT_BITS if compiled.kernels() is None else _DIGIT_BITS_COMPILED
-        self._digit_shift = max(self._shift - bits, 0)
-        self._counts = np.zeros(1 << (self._shift - self._digit_shift), dtype=np.int64)
+        self._shift = max((self._high - self._low).bit_length() - _DIGIT_BITS, 0)
+        self._counts = np.zeros(1 << _DIGIT_BITS, dtype=np.int64)
 
     @property
     def cut(self) -> Cut:
@@ -149,6 +158,7 @@ class TopSelection:
         if start < self._next:
             raise ParameterError(f"tiles come in ascending order: wanted {self._next} or later, got {start}")
         self._next = start + len(values)
+        self._seen += len(values)
         if self._cut is not None:
             return
         loops = compiled.kernels()
@@ -157,55 +167,38 @@ class TopSelection:
             return
         array = decoded(values).cpu().numpy()
         for offset in range(0, len(array), _CHUNK):
-            self._take(array[offset : offset + _CHUNK], start + offset)
+            self._take(np.abs(array[offset : offset + _CHUNK]), start + offset)
 
     def _take_by_loops(self, loops: ModuleType, streams: Any, size: int, start: int) -> None:
-        if self._counting:
-            loops.count_digits(streams, size, self._digit_shift, self._counts)
-            self._found += size
+        if self._sampling:
+            loops.sample(streams, size, self._shift, self._counts)
             return
         magnitudes, places = np.empty(size), np.empty(size, np.int64)  # of which little will be touched
-        low, high = (_magnitude(pattern) for pattern in self._among)
-        count = loops.find(streams, size, low, high, magnitudes, places)
-        self._keep(magnitudes[:count].copy().view(np.int64), places[:count] + start)
+        low, high = _magnitude(self._low), _magnitude(self._high)
+        count, larger = loops.scan(streams, size, low, high, magnitudes, places)
+        self._keep(magnitudes[:count].copy().view(np.int64), places[:count] + start, larger)
 
-    @property
-    def _counting(self) -> bool:
-        """Whether this pass looks at every element."""
-        return self._shift == _PATTERN_BITS and self._candidates > CANDIDATES_MAX
-
-    def _take(self, values: _Numbers, start: int) -> None:
-        if self._counting:
-            self._counts += np.bincount(self._digits(values.view(np.int64)), minlength=len(self._counts))
-            self._found += len(values)
+    def _take(self, magnitudes: _Numbers, start: int) -> None:
+        if self._sampling:
+            np.add.at(self._counts, magnitudes[::_SAMPLE].view(np.int64) >> self._shift, 1)
             return
-        low, high = self._among
-        sizes = np.abs(values)
-        among = sizes >= _magnitude(low)
-        among &= sizes <= _magnitude(high)
-        places = np.flatnonzero(among)
-        self._keep(sizes[places].view(np.int64), places + start)
+        larger = magnitudes > _magnitude(self._high)
+        places = np.flatnonzero((magnitudes >= _magnitude(self._low)) & ~larger)
+        self._keep(magnitudes[places].view(np.int64), places + start, int(np.count_nonzero(larger)))
 
-    @property
-    def _among(self) -> tuple[int, int]:
-        """The least and the largest pattern of what is still looked at."""
-        return self._prefix << self._shift, min((self._prefix + 1 << self._shift) - 1, _LARGEST)
-
-    def _keep(self, patterns: _Integers, places: _Integers) -> None:
-        """Take into account what is still looked at, by patterns without sign and flat indices."""
-        if self._candidates <= CANDIDATES_MAX:
+    def _keep(self, patterns: _Integers, places: _Integers, larger: int) -> None:
+        """Take into account what is looked at, by patterns without sign and flat indices."""
+        if self._candidates > CANDIDATES_MAX:
+            if self._low < self._high:
+                np.add.at(self._counts, (patterns - self._low) >> self._shift, 1)
+            elif self._found < self._rank - self._beyond <= self._found + len(places):
+                self._last = int(places[self._rank - self._beyond - self._found - 1])
+        elif self._found + len(places) <= CANDIDATES_MAX:
             self._kept.append((patterns, places))
-        elif self._shift:
-            np.add.at(self._counts, self._digits(patterns), 1)  # few by now
-        elif self._found < self._rank <= self._found + len(places):
-            self._last = int(places[self._rank - self._found - 1])
+        else:  # more than was guessed
+            self._kept.clear()
         self._found += len(places)
-
-    def _digits(self, patterns: _Integers) -> _Integers:
-        """Return the digits that this pass counts, of patterns with or without sign."""
-        digits = patterns >> self._digit_shift
-        digits &= len(self._counts) - 1
-        return digits
+        self._larger += larger
 
     def finish(self) -> bool:
         """End a pass; True when the cut is known.
@@ -214,32 +207,69 @@ class TopSelection:
             ParameterError: if the elements were not as many as announced, or not those of the last pass.
         """
         if self._cut is None:
-            if self._found != self._candidates:
-                raise ParameterError(f"this pass should show {self._candidates} elements, got {self._found}")
-            if self._candidates <= CANDIDATES_MAX:
-                self._cut = self._cut_of_kept()
-            elif self._shift == 0:
-                self._cut = Cut(_magnitude(self._prefix), self._last)
+            if self._seen != self._total:
+                raise ParameterError(f"a pass should show {self._total} elements, got {self._seen}")
+            if self._sampling:
+                self._guess()
             else:
-                self._descend()
+                self._narrow()
         self._begin_pass()
         return self._cut is not None
 
-    def _cut_of_kept(self) -> Cut:
+    def _guess(self) -> None:
+        """Take the digits around the wanted rank of the sample for those of the wanted element."""
+        at_least = self._counts[::-1].cumsum()[::-1]  # how many have this digit or a larger one
+        sampled = int(at_least[0])
+        rank = self._rank * sampled // self._total
+        margin = _MARGIN * math.isqrt(rank * (sampled - rank) // sampled + 1)
+        low = max(int(np.count_nonzero(at_least >= rank + margin)) - 1, 0)
+        high = int(np.count_nonzero(at_least >= rank - margin)) - 1
+        self._low, self._high = low << self._shift, min((high + 1 << self._shift) - 1, _LARGEST)
+        self._candidates = int(self._counts[low : high + 1].sum()) * self._total // sampled
+        self._sampling, self._guessed = False, True
+
+    def _narrow(self) -> None:
+        """Draw conclusions from what a pass found between the bounds and beyond."""
+        if not self._guessed and (self._found, self._larger) != (self._candidates, self._beyond):
+            raise ParameterError(
+                f"this pass should show {self._candidates} elements, got {self._found}, "
+                f"and {self._beyond} larger ones, got {self._larger}"
+            )
+        guessed, counted = self._guessed, self._candidates > CANDIDATES_MAX
+        self._guessed, self._candidates, self._beyond = False, self._found, self._larger
+        rank = self._rank - self._beyond
+        if rank <= 0:
+            self._low, self._high = self._high + 1, _LARGEST
+            self._candidates, self._beyond = self._larger, 0
+        elif rank > self._found:
+            self._low, self._high = 0, self._low - 1
+            self._candidates, self._beyond = (
+                self._total - self._larger - self._found,
+                self._larger + self._found,
+            )
+        elif not counted and self._found <= CANDIDATES_MAX:
+            self._cut = self._cut_of_kept(rank)
+        elif counted and self._low < self._high:
+            self._descend(rank)
+        elif counted and not guessed:
+            self._cut = Cut(_magnitude(self._low), self._last)
+
+    def _descend(self, rank: int) -> None:
+        """Look at one of the digits that were counted from now on."""
+        at_least = self._counts[::-1].cumsum()[::-1]
+        digit = int(np.count_nonzero(at_least >= rank)) - 1
+        self._candidates = int(self._counts[digit])
+        self._beyond += int(at_least[digit]) - self._candidates
+        self._low += digit << self._shift
+        self._high = min(self._low + (1 << self._shift) - 1, self._high)
+
+    def _cut_of_kept(self, rank: int) -> Cut:
         patterns, indices = (np.concatenate(column) for column in zip(*self._kept, strict=True))
-        place = len(patterns) - self._rank
+        place = len(patterns) - rank
         threshold = np.partition(patterns, place)[place]
         larger = np.count_nonzero(patterns > threshold)
         ties = indices[patterns == threshold]
-        return Cut(_magnitude(threshold), int(ties[self._rank - larger - 1]))
-
-    def _descend(self) -> None:
-        at_least = self._counts[::-1].cumsum()[::-1]  # how many have this digit or a larger one
-        digit = int(np.flatnonzero(at_least >= self._rank)[-1])
-        self._candidates = int(self._counts[digit])
-        self._rank -= int(at_least[digit]) - self._candidates
-        self._prefix = self._prefix * len(self._counts) + digit
-        self._shift = self._digit_shift
+        return Cut(_magnitude(threshold), int(ties[rank - larger - 1]))
 
 
 def _magnitude(pattern: int | np.int64) -> float:

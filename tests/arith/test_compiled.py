@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -130,15 +131,21 @@ def test_encoding_of_every_pattern_between_and_beside_two_neighbours_of_a_half_t
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-def test_every_pattern_of_a_half_type_is_read_as_its_number(dtype: DType) -> None:
+@pytest.mark.parametrize("least", [0, 1024], ids=["all", "without subnormal numbers"])
+def test_every_pattern_of_a_half_type_is_read_as_its_number(dtype: DType, least: int) -> None:
     beyond = HALVES[dtype][1]
-    patterns = torch.arange(0, beyond + 1, dtype=torch.int16)
-    raw = torch.cat([patterns, patterns + torch.iinfo(torch.int16).min]).numpy().tobytes()
-    count = 2 * len(patterns)
-    ours, theirs = twice(
-        lambda: Change(Stored(lambda: raw, dtype, count), torch.zeros(count, dtype=torch.float64)).decoded()
+    patterns = torch.arange(least, beyond + (least == 0), dtype=torch.int16)
+    patterns = torch.cat(
+        [patterns, patterns + torch.iinfo(torch.int16).min, torch.zeros(1, dtype=torch.int16)]
     )
-    assert ours == theirs
+    raw, count = patterns.numpy().tobytes(), len(patterns)
+    one, zeros = [Fraction(1)], torch.zeros(count, dtype=torch.float64)
+    for work in (
+        lambda: Change(Stored(lambda: raw, dtype, count), zeros).decoded(),
+        lambda: arith.weighted_sum([Stored(lambda: raw, dtype, count)], one),
+    ):
+        ours, theirs = twice(work)
+        assert ours == theirs
 
 
 BEYOND = {DType.F32: 2.0**128 - 2.0**103, DType.BF16: 2.0**128 - 2.0**119, DType.F16: 65520.0}
@@ -171,32 +178,89 @@ def test_means_of_those_that_agree(data: st.DataObject, size: int, seed: int, k:
     assert ours == theirs
 
 
-@given(SIZES, SEEDS, st.integers(1, 5000), st.sampled_from([*READ, None]), st.booleans())
-def test_the_largest_of_a_stream(size: int, seed: int, k: int, kind: DType | None, change: bool) -> None:
+ROOM = st.sampled_from([(0, 50), (0, order.CANDIDATES_MAX), (order.SAMPLED_MIN, 50)])
+"""From how many elements on a sample is taken, and how many may be held."""
+
+
+def selected(
+    k: int, size: int, tile: Callable[[int, int], Elements], width: int, room: tuple[int, int]
+) -> bytes:
+    """The cut of the k largest, and what it keeps of them."""
+    starts = range(0, size, width)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "SAMPLED_MIN", room[0])
+        patch.setattr(order, "CANDIDATES_MAX", room[1])
+        selection = arith.TopSelection(k, size)
+        for _ in range(9):
+            for start in starts:
+                selection.feed(tile(start, min(start + width, size)), start)
+            if selection.finish():
+                break
+    cut = selection.cut
+    chosen = [cut.keep(tile(start, min(start + width, size)), start) for start in starts]
+    return (
+        torch.cat([*chosen, torch.tensor([cut.threshold, float(cut.last)], dtype=torch.float64)])
+        .numpy()
+        .tobytes()
+    )
+
+
+@given(
+    st.sampled_from([1, 7, 1025, 4095, 4097, 9000]),
+    SEEDS,
+    st.integers(1, 9000),
+    st.sampled_from([*READ, None]),
+    st.booleans(),
+    st.sampled_from([97, 777, 5000]),
+    ROOM,
+)
+def test_the_largest_of_a_stream(
+    size: int, seed: int, k: int, kind: DType | None, change: bool, width: int, room: tuple[int, int]
+) -> None:
     values, base = numbers(size, seed), numbers(size, seed + 1)
 
-    def tile(start: int) -> Elements:
-        row = values[start : start + 777]
-        part: Values = row if kind is None else stored(row, kind)
-        return Change(part, base[start : start + 777]) if change else part
+    def tile(start: int, stop: int) -> Elements:
+        def given(row: torch.Tensor) -> Values:
+            return row[start:stop] if kind is None else stored(row[start:stop], kind)
 
-    def kept() -> torch.Tensor:
-        before, order.CANDIDATES_MAX = order.CANDIDATES_MAX, 50  # type: ignore[misc]
-        try:
-            selection = arith.TopSelection(min(k, size), size)
-            for _ in range(9):
-                for start in range(0, size, 777):
-                    selection.feed(tile(start), start)
-                if selection.finish():
-                    break
-            cut = selection.cut
-            chosen = [cut.keep(tile(start), start) for start in range(0, size, 777)]
-            return torch.cat([*chosen, torch.tensor([cut.threshold, float(cut.last)], dtype=torch.float64)])
-        finally:
-            order.CANDIDATES_MAX = before  # type: ignore[misc]
+        return Change(given(values), given(base)) if change else given(values)
 
-    ours, theirs = twice(kept)
+    ours, theirs = twice(lambda: selected(min(k, size), size, tile, width, room))
     assert ours == theirs
+
+
+@given(
+    st.integers(1, 3000),
+    st.sampled_from([DType.F64, DType.F32, DType.BF16, DType.F16]),
+    st.lists(
+        st.sampled_from([0.0, -0.0, 2.0**-24, -(2.0**-24), 1.0, -1.0, 1.5, 3.0]), min_size=2, max_size=2
+    ),
+    st.booleans(),
+    st.sampled_from([1500, 4288, 9000]),
+    ROOM,
+)
+def test_a_sample_that_is_like_nothing_else_costs_passes_and_changes_nothing(
+    k: int, kind: DType, few: list[float], scattered: bool, width: int, room: tuple[int, int]
+) -> None:
+    size = 9000
+    values = (
+        torch.linspace(-2.0, 2.0, size, dtype=torch.float64)
+        if scattered
+        else torch.full((size,), 1.25).double()
+    )
+    for start in range(0, size, width):
+        values[start : start + 64] = few[0]  # what loops look at
+        values[start : start + width : order._SAMPLE] = few[1]  # what torch looks at
+
+    def tile(start: int, stop: int) -> Elements:
+        zeros = torch.zeros(stop - start, dtype=torch.float64)
+        return Change(stored(values[start:stop], kind), stored(zeros, kind))
+
+    ours, theirs = twice(lambda: selected(k, size, tile, width, room))
+    assert ours == theirs
+    exact = arith.decode(arith.encode(values, kind), kind) if kind is not DType.F64 else values
+    last = (-exact.abs()).sort(stable=True).indices[k - 1]
+    assert np.frombuffer(ours)[-2:].tolist() == [abs(exact[last].item()), float(last)]
 
 
 @given(SEEDS, st.lists(st.sampled_from([1, 3, 16383, 16384, 20000]), min_size=1, max_size=4))

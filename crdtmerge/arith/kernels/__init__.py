@@ -10,7 +10,7 @@ Importing this package takes about a second: `crdtmerge.arith.compiled` does it 
 
 from crdtmerge.arith.kernels.lanes import add_products_to_lanes, add_to_lanes
 from crdtmerge.arith.kernels.matrices import combine_slices, cut_columns, cut_rows
-from crdtmerge.arith.kernels.patterns import count_digits, find
+from crdtmerge.arith.kernels.patterns import sample, scan
 from crdtmerge.arith.kernels.reflections import join_reflections, reduce_panel, tridiagonal_panel
 from crdtmerge.arith.kernels.rotations import one_sided_sweep, sweep
 from crdtmerge.arith.kernels.streams import write
@@ -24,16 +24,16 @@ __all__ = [
     "agreeing_mean",
     "combine",
     "combine_slices",
-    "count_digits",
     "count_signs",
     "cut_columns",
     "cut_rows",
     "encode",
-    "find",
     "finish_panel",
     "join_reflections",
     "one_sided_sweep",
     "reduce_panel",
+    "sample",
+    "scan",
     "secular_roots",
     "solve_block",
     "sweep",
