@@ -38,7 +38,8 @@ def check() -> None:
     Raises:
         EnvironmentRefusedError: if they flush subnormal numbers, or do not round to nearest even.
     """
-    repeats = _PARALLEL_GRAIN * torch.get_num_threads() // len(_PROBES) + 1
+    threads = torch.get_num_threads()
+    repeats = 1 if threads == 1 else _PARALLEL_GRAIN * threads // len(_PROBES) + 1
     a, b, wanted = torch.tensor([row[1:] for row in _PROBES], dtype=torch.int64).repeat(repeats, 1).unbind(1)
     got = a.contiguous().view(torch.float64) + b.contiguous().view(torch.float64)
     wrong = (got.view(torch.int64) != wanted).nonzero()

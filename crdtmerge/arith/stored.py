@@ -33,12 +33,13 @@ class Stored(Pending):
         count: n.
     """
 
-    __slots__ = ("_raw", "_read", "dtype")
+    __slots__ = ("_place", "_raw", "_read", "dtype")
 
     def __init__(self, read: Callable[[], Readable], dtype: DType, count: int) -> None:
         super().__init__(torch.Size((count,)))
         self._read, self.dtype = read, dtype
         self._raw: Readable | None = None
+        self._place: tuple[int, int, object] | None = None
 
     @property
     def raw(self) -> Readable:
@@ -54,6 +55,16 @@ class Stored(Pending):
             self._raw = raw
         return self._raw
 
+    def located(self) -> tuple[int, int, object] | None:
+        """Return what `located` does, found once: one base is that of many differences."""
+        kind = _KINDS.get(self.dtype)
+        if self._place is None and kind is not None:
+            array = np.frombuffer(self.raw, np.uint8)
+            self._place = array.__array_interface__["data"][0], kind, array
+        if self._place is None or self._place[0] % self.dtype.itemsize:
+            return None
+        return self._place
+
     def _compute(self) -> Tensor:
         return decode(self.raw, self.dtype)
 
@@ -65,11 +76,6 @@ Values: TypeAlias = "Tensor | Stored"
 def located(x: Elements) -> tuple[int, int, object] | None:
     """Return address and kind of the elements, and what keeps them there; None if no loop reads them."""
     if isinstance(x, Stored) and x.fresh:
-        kind = _KINDS.get(x.dtype)
-        if kind is None:
-            return None
-        array = np.frombuffer(x.raw, np.uint8)
-        address = array.__array_interface__["data"][0]
-        return None if address % x.dtype.itemsize else (address, kind, array)
+        return x.located()
     tensor = decoded(x)
     return (tensor.data_ptr(), compiled.FLOAT64, tensor) if plain(tensor) else None
