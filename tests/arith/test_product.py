@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crdtmerge.arith import Tensor, draw
 from crdtmerge.arith.fold import fold, fold_product
-from crdtmerge.arith.product import BLOCK, gram, product
+from crdtmerge.arith.product import BLOCK, Left, gram, product
 from crdtmerge.arith.slices import Slices, slice_bits
 from crdtmerge.errors import NonFiniteError, ParameterError
 from reference import linear as reference
@@ -213,3 +213,15 @@ def test_sums_by_halving_follow_the_definition(values: list[float]) -> None:
 def test_folding_nothing_gives_zero_and_products_are_folded_alike() -> None:
     assert fold(torch.empty(0, 2, dtype=torch.float64)).tolist() == [0.0, 0.0]
     assert fold_product(float64([2.0, 3.0, 5.0, 7.0, 11.0])).item() == 2310.0
+
+
+def test_a_matrix_that_is_cut_once_gives_the_same_products() -> None:
+    a, b = numbers(7, BLOCK + 5), numbers(BLOCK + 5, 3, seed=2)
+    for kept in Slices:
+        left = Left(a, kept)
+        for slices in Slices:
+            if slices.count <= kept.count:
+                assert torch.equal(left.times(b, slices), product(a, b, slices))
+            else:
+                with pytest.raises(ParameterError, match=f"{slices.count} slices .* into {kept.count}"):
+                    left.times(b, slices)
