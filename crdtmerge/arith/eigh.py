@@ -69,7 +69,7 @@ def eigh(a: Tensor) -> Eigh:
     reduced = tridiagonal(scaled(lower + lower.tril(-1).mT, -exponent))
     values, vectors = _divided(reduced)
     reduced.apply(vectors)
-    vectors = orthonormal(vectors.mT[None])[0].mT
+    vectors = orthonormal(vectors.mT).mT
     values = finite(scaled(values, exponent[0]), "an eigenvalue").add_(0.0)
     return Eigh(values, signs(vectors))
 

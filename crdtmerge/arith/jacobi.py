@@ -90,12 +90,21 @@ def jacobi(a: Tensor) -> Eigen:
 
 
 def orthonormal(rows: Tensor) -> Tensor:
-    """Return R + (I - R·Rᵀ)·R / 2: rows that are orthonormal to rounding, of [b, k, n] that nearly are.
+    """Return R + (I - R·Rᵀ)·R / 2: rows that are orthonormal to rounding, of [..., k, n] that nearly are.
 
     One step of Newton and Schulz: an error ε becomes about ε².
     """
     error = torch.eye(rows.shape[-2], dtype=rows.dtype, device=rows.device) - gram(rows)
     return rows + product(error, rows, Slices.ONE) * 0.5
+
+
+def angle(alpha: Tensor, beta: Tensor, gamma: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return tangent, cosine and sine of the rotations that make γ zero; of none unless ``wanted`` is 1."""
+    delta, twice = beta - alpha, gamma * 2.0 * wanted
+    root = delta.abs() + sqrt(delta * delta + twice * twice) + (1.0 - wanted)  # no division by 0
+    t = (1.0 - 2.0 * (delta < 0)) * twice / root
+    c = 1.0 / sqrt(1.0 + t * t)
+    return t, c, t * c
 
 
 def next_seats(n: int) -> Tensor:
@@ -112,11 +121,7 @@ def _round(work: Tensor, rows: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
     alpha, beta = work.diagonal(dim1=-2, dim2=-1).chunk(2, -1)
     gamma = work[:, :half, half:].diagonal(dim1=-2, dim2=-1)
     wanted = (gamma.abs() > _NEGLIGIBLE) * active
-    delta, twice = beta - alpha, gamma * 2.0 * wanted
-    root = delta.abs() + sqrt(delta * delta + twice * twice) + (1.0 - wanted)  # no division by 0
-    t = (1.0 - 2.0 * (delta < 0)) * twice / root
-    c = 1.0 / sqrt(1.0 + t * t)
-    s = t * c
+    t, c, s = angle(alpha, beta, gamma, wanted)
     diagonal = torch.cat([alpha - t * gamma, beta + t * gamma], -1)
     work = _rotated(_rotated(work, c, s).mT, c, s).mT.contiguous()
     work.diagonal(dim1=-2, dim2=-1).copy_(diagonal)

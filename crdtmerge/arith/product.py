@@ -2,8 +2,8 @@
 
 A dot product in float64 depends on the order of its additions, and every library has its own. Integers
 below 2^53 do not: whatever the order, the fusing of operations or the device, their sums are exact. So
-rows of A and columns of B are cut into slices of integers (`slices`), these are multiplied by the processor's
-own matrix product, and the integers that come out are combined elementwise, the smallest first (Ozaki, Ogita,
+rows of A and columns of B are split into integers (`slices`), these are multiplied by the processor's own
+matrix product, and the integers that come out are combined elementwise, the smallest first (Ozaki, Ogita,
 Oishi, Rump 2012, *Error-free transformations of matrix multiplication by using fast routines of matrix
 multiplication*).
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from crdtmerge.arith import compiled
 from crdtmerge.arith.scaling import finite, power_of_two
-from crdtmerge.arith.slices import Slices, cut, slice_bits, tiles
+from crdtmerge.arith.slices import Slices, slice_bits, split, tiles
 from crdtmerge.errors import ParameterError
 
 BLOCK: Final = 2048
@@ -38,15 +38,15 @@ _MODERATE: Final = 440
 _STRIPES: Final = 4
 """Into how many the rows of a symmetric product are cut, of which each needs only what is left of its end."""
 
-_Level = list[tuple[int, bool]]
-"""Which products of slices are added, each as it is or transposed."""
+_Level = list[tuple[Tensor, bool]]
+"""Products of slices that are added, each as it is or transposed."""
 
 
 class Left:
-    """A matrix A that is multiplied with many from the left: cut into slices once."""
+    """A matrix A that is multiplied with many from the left: split into slices once."""
 
     def __init__(self, a: Tensor, slices: Slices = Slices.THREE) -> None:
-        """Cut [..., m, K] float64.
+        """Split [..., m, K] float64.
 
         Args:
             a: the matrix, or many.
@@ -60,13 +60,13 @@ class Left:
             raise ParameterError(f"no product of matrix {tuple(a.shape)}")
         _require_float64(a)
         self._shape, self._count = a.shape, slices.count
-        self._cut = [
-            cut(a[..., start:stop], -1, slices.count, slice_bits(stop - start))
+        self._blocks = [
+            split(a[..., start:stop], -1, slices.count, slice_bits(stop - start))
             for start, stop in _blocks(a.shape[-1])
         ]
 
     def times(self, b: Tensor, slices: Slices = Slices.THREE) -> Tensor:
-        """Return ``product(a, b, slices)``; ``slices`` has no more slices than A was cut into.
+        """Return ``product(a, b, slices)``; ``slices`` has no more slices than A was split into.
 
         Raises:
             ParameterError: if the shapes do not fit, ``b`` is no float64, or slices are missing.
@@ -76,18 +76,19 @@ class Left:
         if b.ndim < 2 or shape[-1] != b.shape[-2]:
             raise ParameterError(f"no product of matrices {tuple(shape)} and {tuple(b.shape)}")
         if slices.count > self._count:
-            raise ParameterError(f"wanted {slices.count} slices of a matrix that was cut into {self._count}")
+            raise ParameterError(
+                f"wanted {slices.count} slices of a matrix that was split into {self._count}"
+            )
         _require_float64(b)
         total = b.new_zeros(*np.broadcast_shapes(shape[:-2], b.shape[:-2]), shape[-2], b.shape[-1])
-        for (start, stop), left in zip(_blocks(shape[-1]), self._cut, strict=True):
+        for (start, stop), left in zip(_blocks(shape[-1]), self._blocks, strict=True):
             bits = slice_bits(stop - start)
-            right = cut(b[..., start:stop, :], -2, slices.count, bits)
-            pairs = [pair for level in slices.levels for pair in level]
-            products = [torch.empty_like(total) for _ in pairs]
-            for (i, j), out in zip(pairs, products, strict=True):
-                _multiply(left.slices[i], right.slices[j], out)
-            levels: list[_Level] = [[(pairs.index(pair), False) for pair in level] for level in slices.levels]
-            _add(total, products, levels, bits, left.exponent, right.exponent)
+            right = split(b[..., start:stop, :], -2, slices.count, bits)
+            levels: list[_Level] = [
+                [(_multiplied(left.slices[i], right.slices[j]), False) for i, j in level]
+                for level in slices.levels
+            ]
+            _add(total, levels, bits, left.exponent, right.exponent)
         return total
 
 
@@ -107,7 +108,7 @@ def product(a: Tensor, b: Tensor, slices: Slices = Slices.THREE) -> Tensor:
 
 
 def gram(a: Tensor, slices: Slices = Slices.THREE) -> Tensor:
-    """Return A·Aᵀ, [..., m, K] to [..., m, m]: the bits of ``product(a, a.mT)``, for half of the work.
+    """Return A·Aᵀ, [..., m, K] to [..., m, m]: the bits of ``product(a, a.mT)``, for little more than half.
 
     It is symmetric to the bit.
 
@@ -119,20 +120,19 @@ def gram(a: Tensor, slices: Slices = Slices.THREE) -> Tensor:
         raise ParameterError(f"no product of matrix {tuple(a.shape)} with its transpose")
     _require_float64(a)
     total = a.new_zeros(*a.shape[:-1], a.shape[-2])
-    pairs = [(i, j) for level in slices.levels for i, j in level if i <= j]
-    levels: list[_Level] = [
-        [(pairs.index((min(i, j), max(i, j))), i > j) for i, j in level] for level in slices.levels
-    ]
     for start, stop in _blocks(a.shape[-1]):
         bits = slice_bits(stop - start)
-        rows = cut(a[..., start:stop], -1, slices.count, bits)
-        products = [torch.empty_like(total) for _ in pairs]
-        for (i, j), out in zip(pairs, products, strict=True):
-            if i != j:
-                _multiply(rows.slices[i], rows.slices[j].mT, out)
-            else:
-                _multiply_with_itself(rows.slices[i], out)
-        _add(total, products, levels, bits, rows.exponent, rows.exponent.mT, symmetric=True)
+        rows = split(a[..., start:stop], -1, slices.count, bits)
+        products = {
+            (i, j): _multiplied(rows.slices[i], rows.slices[j].mT) if i < j else _squared(rows.slices[i])
+            for level in slices.levels
+            for i, j in level
+            if i <= j
+        }
+        levels: list[_Level] = [
+            [(products[min(i, j), max(i, j)], i > j) for i, j in level] for level in slices.levels
+        ]
+        _add(total, levels, bits, rows.exponent, rows.exponent.mT, symmetric=True)
     return total
 
 
@@ -147,28 +147,26 @@ def _blocks(length: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + BLOCK, length)
 
 
-def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
-    # Both are portable: integers whose sums stay within 2^53.
-    if out.ndim == 2:
-        torch.mm(left, right, out=out)
-    else:
-        out.copy_(torch.matmul(left, right))
+def _multiplied(left: Tensor, right: Tensor) -> Tensor:
+    return torch.matmul(left, right)  # portable: integers whose sums stay within 2^53
 
 
-def _multiply_with_itself(x: Tensor, out: Tensor) -> None:
-    """Write X·Xᵀ, which is symmetric to the bit, as its sums are exact: only half of it is computed."""
+def _squared(x: Tensor) -> Tensor:
+    """Return X·Xᵀ, which is symmetric to the bit, as its sums are exact: half of a large one is copied."""
     rows = x.shape[-2]
-    step = -(-rows // _STRIPES) if rows > _STRIPES * 16 else max(rows, 1)
+    if x.ndim > 2 or rows <= _STRIPES * 16:
+        return _multiplied(x, x.mT)
+    out = torch.empty(rows, rows, dtype=x.dtype, device=x.device)
+    step = -(-rows // _STRIPES)
     for start in range(0, rows, step):
         stop = min(start + step, rows)
-        _multiply(x[..., start:stop, :], x[..., :stop, :].mT, out[..., start:stop, :stop])
-        if start:
-            out[..., :start, start:stop] = out[..., start:stop, :start].mT
+        torch.mm(x[start:stop], x[:stop].mT, out=out[start:stop, :stop])  # portable: as above
+        out[:start, start:stop] = out[start:stop, :start].mT
+    return out
 
 
 def _add(
     total: Tensor,
-    products: list[Tensor],
     levels: list[_Level],
     bits: int,
     e: Tensor,
@@ -190,21 +188,15 @@ def _add(
     loops = compiled.kernels_for(total.device)
     if loops is not None and moderate and total.ndim == 2:
         terms = [
-            (which, turned, place == len(level) - 1)
+            (part.data_ptr(), turned, place == len(level) - 1)
             for level in reversed(levels)
-            for place, (which, turned) in enumerate(level)
+            for place, (part, turned) in enumerate(level)
         ]
-        addresses = np.array([product.data_ptr() for product in products])
         factors = e.reshape(-1).numpy(), f.reshape(-1).numpy()
-        loops.combine_slices(
-            total.numpy(), addresses, np.array(terms, np.int64), 2.0**-bits, *factors, symmetric
-        )
+        loops.combine_slices(total.numpy(), np.array(terms, np.int64), 2.0**-bits, *factors, symmetric)
         return
     for rows in tiles(total):
-        chosen = [
-            [(products[i].mT if turned else products[i])[..., rows, :] for i, turned in level]
-            for level in levels
-        ]
+        chosen = [[(part.mT if turned else part)[..., rows, :] for part, turned in level] for level in levels]
         block, ours = _combined(chosen, bits), e[..., rows, :]
         total[..., rows, :] += block.mul_(ours).mul_(f) if moderate else _scaled_back(block, ours + f)
     if not moderate:

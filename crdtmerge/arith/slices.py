@@ -54,7 +54,7 @@ class Slices(Enum):
         return 1 + max(i for level in self.levels for i, _ in level)
 
 
-class Cut(NamedTuple):
+class Split(NamedTuple):
     """A matrix in slices.
 
     Attributes:
@@ -66,9 +66,9 @@ class Cut(NamedTuple):
     exponent: Tensor
 
     @property
-    def mT(self) -> Cut:  # noqa: N802  as torch calls it
+    def mT(self) -> Split:  # noqa: N802  as torch calls it
         """The transpose, in slices."""
-        return Cut([part.mT for part in self.slices], self.exponent.mT)
+        return Split([part.mT for part in self.slices], self.exponent.mT)
 
 
 def slice_bits(length: int) -> int:
@@ -76,8 +76,8 @@ def slice_bits(length: int) -> int:
     return min(_BITS_MAX, (55 - (length - 1).bit_length()) // 2)
 
 
-def cut(x: Tensor, dim: int, count: int, bits: int) -> Cut:
-    """Cut [..., m, n] float64 into slices.
+def split(x: Tensor, dim: int, count: int, bits: int) -> Split:
+    """Split [..., m, n] float64 into slices.
 
     Args:
         x: the matrix, or many.
@@ -90,12 +90,12 @@ def cut(x: Tensor, dim: int, count: int, bits: int) -> Cut:
     """
     if x.numel() == 0:
         shape = [1 if axis == dim % x.ndim else length for axis, length in enumerate(x.shape)]
-        return Cut([x] * count, torch.zeros(shape, dtype=torch.int64, device=x.device))
+        return Split([x] * count, torch.zeros(shape, dtype=torch.int64, device=x.device))
     if x.stride(-1) > x.stride(-2):  # a transpose is read along its memory
-        return cut(x.mT, -3 - dim, count, bits).mT
+        return split(x.mT, -3 - dim, count, bits).mT
     loops = compiled.kernels_for(x.device)
     if loops is not None and x.stride(-1) == 1 and x.ndim == 2:
-        return _cut_by_loops(loops, x, dim, count, bits)
+        return _split_by_loops(loops, x, dim, count, bits)
     exponent = exponent_of(x, dim)
     shift = bits - 1 - exponent
     slices = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(count)]
@@ -106,17 +106,17 @@ def cut(x: Tensor, dim: int, count: int, bits: int) -> Cut:
             rest -= part
             rest *= 2.0**bits
             part = torch.round(rest, out=whole[..., rows, :])
-    return Cut(slices, exponent)
+    return Split(slices, exponent)
 
 
-def _cut_by_loops(loops: ModuleType, x: Tensor, dim: int, count: int, bits: int) -> Cut:
+def _split_by_loops(loops: ModuleType, x: Tensor, dim: int, count: int, bits: int) -> Split:
     rows, columns = x.shape
     slices = torch.empty(count, rows, columns, dtype=x.dtype)
     exponent = torch.empty((rows, 1) if dim == -1 else (1, columns), dtype=torch.int64)
-    work = loops.cut_rows if dim == -1 else loops.cut_columns
+    work = loops.split_rows if dim == -1 else loops.split_columns
     good = work(x.data_ptr(), x.stride(0), bits, slices.numpy(), exponent.view(-1).numpy())
     require_finite(good=bool(good))
-    return Cut(list(slices), exponent)
+    return Split(list(slices), exponent)
 
 
 def tiles(x: Tensor) -> Iterator[slice]:

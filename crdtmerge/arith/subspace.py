@@ -108,7 +108,7 @@ def svd_top(a: Tensor, k: int) -> SVD:
     for _ in range(BEGINNING):
         x = _basis(back.times(forth.times(x, Slices.ONE), Slices.ONE))
     multiplied, used = BEGINNING, 0
-    while multiplied <= MULTIPLICATIONS_MAX:
+    while True:
         y = qr(forth.times(x)).q
         all_found = _projected(y, back.times(y))
         found = _first(all_found, k)
@@ -119,11 +119,11 @@ def svd_top(a: Tensor, k: int) -> SVD:
         bound = values[-1] if len(values) == width else values[0] * RANK
         used, chosen = _next(values, len(found.values), bound, residual, used)
         multiplied += chosen.degree * chosen.times + LOOK
-        if multiplied <= MULTIPLICATIONS_MAX:
-            x = all_found.v
-            for _ in range(chosen.times):
-                x = _basis(_filtered(forth, back, x, chosen))
-    return _first(svd(a), k)
+        if multiplied > MULTIPLICATIONS_MAX:
+            return _first(svd(a), k)
+        x = all_found.v
+        for _ in range(chosen.times):
+            x = _basis(_filtered(forth, back, x, chosen))
 
 
 def _next(values: list[float], wanted: int, bound: float, residual: float, used: int) -> tuple[int, _Filter]:

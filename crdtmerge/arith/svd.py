@@ -22,7 +22,7 @@ from crdtmerge.arith import compiled
 from crdtmerge.arith.eigh import eigh
 from crdtmerge.arith.elementwise import sqrt
 from crdtmerge.arith.fold import fold
-from crdtmerge.arith.jacobi import SWEEPS_MAX, next_seats, orthonormal
+from crdtmerge.arith.jacobi import SWEEPS_MAX, angle, next_seats, orthonormal
 from crdtmerge.arith.product import gram, product
 from crdtmerge.arith.qr import qr
 from crdtmerge.arith.scaling import exponent_of, finite, scaled
@@ -108,8 +108,8 @@ def _tall(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     values, order = torch.sort(values, descending=True, stable=True)
     order = order[: rank(values)]
     values = values[: len(order)]
-    u = orthonormal(product(q, w[:, order] / values).mT[None])[0].mT
-    return u, finite(scaled(values, exponent[0]), "a singular value"), orthonormal(v[:, order].mT[None])[0].mT
+    u = orthonormal(product(q, w[:, order] / values).mT).mT
+    return u, finite(scaled(values, exponent[0]), "a singular value"), orthonormal(v[:, order].mT).mT
 
 
 def _orthogonalized(w: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,11 +153,7 @@ def _round(w: Tensor, v: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
     p, q = w.chunk(2, 1)
     alpha, beta, gamma = fold(p * p), fold(q * q), fold(p * q)
     wanted = _oblique(gamma * 8.0, sqrt(alpha), sqrt(beta), floor).double()
-    delta, twice = beta - alpha, gamma * 2.0 * wanted
-    root = delta.abs() + sqrt(delta * delta + twice * twice) + (1.0 - wanted)
-    t = (1.0 - 2.0 * (delta < 0)) * twice / root
-    c = 1.0 / sqrt(1.0 + t * t)
-    s = t * c
+    _, c, s = angle(alpha, beta, gamma, wanted)
     return _rotated(w, c, s), _rotated(v, c, s)
 
 

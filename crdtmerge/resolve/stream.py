@@ -40,7 +40,7 @@ _LARGE: Final = 1 << 26
 """Elements, of all contributions, from which on a second for loading compiled loops is well spent."""
 
 _WHOLE: Final = 64
-"""As how many elements one counts there that belongs to a matrix which is decomposed."""
+"""As how many elements one counts there whose strategy wants tensors whole: most decompose them."""
 
 _DERIVED: Final = 3
 """float64 arrays that a strategy makes for each contribution's array: difference, mask, product."""
@@ -139,17 +139,20 @@ def execute(
 
 def passes(plan: Plan) -> int:
     """Return the elements that `execute` will report as progress if every survey takes one pass."""
-    return sum(
-        output.elements * (1 if assignment.strategy.survey is None else 2)
-        for assignment in plan.assignments
-        for output in assignment.outputs
-    )
+    return sum(map(_passes, plan.assignments))
+
+
+def _passes(assignment: Assignment) -> int:
+    elements = sum(output.elements for output in assignment.outputs)
+    return elements * (1 if assignment.strategy.survey is None else 2)
 
 
 def _work(plan: Plan) -> int:
     """Return how many elements, of all contributions, take about as long one by one."""
-    whole = any(assignment.needs.scope == "tensor" for assignment in plan.assignments)
-    return passes(plan) * len(plan.contributions) * (_WHOLE if whole else 1)
+    return len(plan.contributions) * sum(
+        _passes(assignment) * (_WHOLE if assignment.needs.scope == "tensor" else 1)
+        for assignment in plan.assignments
+    )
 
 
 def _survey(

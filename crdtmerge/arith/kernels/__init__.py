@@ -9,7 +9,7 @@ Importing this package takes about a second: `crdtmerge.arith.compiled` does it 
 """
 
 from crdtmerge.arith.kernels.lanes import add_products_to_lanes, add_to_lanes
-from crdtmerge.arith.kernels.matrices import combine_slices, cut_columns, cut_rows
+from crdtmerge.arith.kernels.matrices import combine_slices, split_columns, split_rows
 from crdtmerge.arith.kernels.patterns import sample, scan
 from crdtmerge.arith.kernels.reflections import join_reflections, reduce_panel, tridiagonal_panel
 from crdtmerge.arith.kernels.rotations import one_sided_sweep, sweep
@@ -25,8 +25,6 @@ __all__ = [
     "combine",
     "combine_slices",
     "count_signs",
-    "cut_columns",
-    "cut_rows",
     "encode",
     "finish_panel",
     "join_reflections",
@@ -36,6 +34,8 @@ __all__ = [
     "scan",
     "secular_roots",
     "solve_block",
+    "split_columns",
+    "split_rows",
     "sweep",
     "tridiagonal_panel",
     "write",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from crdtmerge.arith.kernels.compiler import Array, loop
 
-STRIP: int = 64
+STRIP: Final = 64
 """Columns that are summed together: 512 bytes of a row."""
 
 
 @loop
 def half_of(n: int) -> int:
     """Return the largest power of two below n >= 2, and 0 for less."""
-    half = 0
-    while max(2 * half, 1) < n:
-        half = max(2 * half, 1)
-    return half
+    half = 1
+    while 2 * half < n:
+        half *= 2
+    return half if n > 1 else 0
 
 
 @loop

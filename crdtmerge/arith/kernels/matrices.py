@@ -1,4 +1,4 @@
-"""Products of matrices: cut into slices of integers, and put together from the products of slices."""
+"""Products of matrices: split into slices of integers, and put together from the products of slices."""
 
 from __future__ import annotations
 
@@ -37,7 +37,15 @@ def _power_of_two(exponent: Any) -> Any:
 
 
 @loop
-def _cut(rest: Array, bits: int, slices: Array, row: int, begin: int) -> None:
+def _scale(peak: Any, bits: int) -> Any:
+    """Return the exponent of a row, and two factors that scale it: their product may be no float64."""
+    exponent = _exponent(peak)
+    shift = bits - 1 - exponent
+    return exponent, _power_of_two(shift >> 1), _power_of_two(shift - (shift >> 1))
+
+
+@loop
+def _split(rest: Array, bits: int, slices: Array, row: int, begin: int) -> None:
     step = 2.0**bits
     for s in range(slices.shape[0]):
         out = slices[s, row, begin : begin + rest.size]
@@ -48,8 +56,8 @@ def _cut(rest: Array, bits: int, slices: Array, row: int, begin: int) -> None:
 
 
 @loop
-def cut_rows(address: int, stride: int, bits: int, slices: Array, exponents: Array) -> bool:
-    """Cut [m, n] float64 into slices with an exponent for each row; whether all elements are finite.
+def split_rows(address: int, stride: int, bits: int, slices: Array, exponents: Array) -> bool:
+    """Split [m, n] float64 into slices with an exponent for each row; whether all elements are finite.
 
     Args:
         address: of the first element.
@@ -67,41 +75,36 @@ def cut_rows(address: int, stride: int, bits: int, slices: Array, exponents: Arr
             peak = max(peak, patterns[j] & _MAGNITUDE)
         if peak >= _INFINITE:
             return False
-        exponents[i] = _exponent(peak)
-        shift = bits - 1 - exponents[i]
-        first, second = _power_of_two(shift >> 1), _power_of_two(shift - (shift >> 1))
+        exponents[i], first, second = _scale(peak, bits)
         for begin in range(0, columns, CHUNK):
             rest = room[: min(CHUNK, columns - begin)]
             for j in range(rest.size):
                 rest[j] = x[begin + j] * first * second
-            _cut(rest, bits, slices, i, begin)
+            _split(rest, bits, slices, i, begin)
     return True
 
 
 @loop
-def cut_columns(address: int, stride: int, bits: int, slices: Array, exponents: Array) -> bool:
-    """Cut [m, n] float64 into slices with an exponent for each column: as `cut_rows`, exponents [n]."""
+def split_columns(address: int, stride: int, bits: int, slices: Array, exponents: Array) -> bool:
+    """Split [m, n] float64 into slices with an exponent for each column: as `split_rows`, exponents [n]."""
     _, rows, columns = slices.shape
     room, first, second = np.empty(CHUNK), np.empty(columns), np.empty(columns)
-    for j in range(columns):
-        exponents[j] = 0
+    peaks = np.zeros(columns, np.int64)
     for i in range(rows):
         patterns = carray(pointer(address + i * stride * 8), (columns,), np.int64)
         for j in range(columns):
-            exponents[j] = max(exponents[j], patterns[j] & _MAGNITUDE)
+            peaks[j] = max(peaks[j], patterns[j] & _MAGNITUDE)
     for j in range(columns):
-        if exponents[j] >= _INFINITE:
+        if peaks[j] >= _INFINITE:
             return False
-        exponents[j] = _exponent(exponents[j])
-        shift = bits - 1 - exponents[j]
-        first[j], second[j] = _power_of_two(shift >> 1), _power_of_two(shift - (shift >> 1))
+        exponents[j], first[j], second[j] = _scale(peaks[j], bits)
     for i in range(rows):
         x = carray(pointer(address + i * stride * 8), (columns,), np.float64)
         for begin in range(0, columns, CHUNK):
             rest = room[: min(CHUNK, columns - begin)]
             for j in range(rest.size):
                 rest[j] = x[begin + j] * first[begin + j] * second[begin + j]
-            _cut(rest, bits, slices, i, begin)
+            _split(rest, bits, slices, i, begin)
     return True
 
 
@@ -124,15 +127,13 @@ def _collect(sums: Array, product: int, order: int, row: int, left: int, turned:
 
 
 @loop
-def combine_slices(
-    total: Array, products: Array, terms: Array, step: float, e: Array, f: Array, symmetric: bool
-) -> None:
+def combine_slices(total: Array, terms: Array, step: float, e: Array, f: Array, symmetric: bool) -> None:
     """Add e · f · (the polynomial in ``step`` whose coefficients are sums of products).
 
     Args:
         total: [m, n] float64.
-        products: [p], addresses of [m, n] float64.
-        terms: [t, 3] int64: which product, whether transposed, whether its coefficient ends; the last first.
+        terms: [t, 3] int64: address of a product, [m, n] float64; whether it is transposed; whether a
+            coefficient ends with it. The last coefficient comes first.
         step: 2^-β.
         e: [m] float64.
         f: [n] float64.
@@ -149,8 +150,8 @@ def combine_slices(
                 sums, coefficient, begins = some[:n], others[:n], True
                 for j in range(n):
                     sums[j] = 0.0
-                for t in range(terms.shape[0]):
-                    _collect(coefficient, products[terms[t, 0]], columns, i, left, terms[t, 1] != 0, begins)
+                for t in range(len(terms)):
+                    _collect(coefficient, terms[t, 0], columns, i, left, terms[t, 1] != 0, begins)
                     begins = terms[t, 2] != 0
                     if begins:
                         for j in range(n):

@@ -27,6 +27,14 @@ def _reflect(x: Array, v: Array, room: Array, negligible: float) -> tuple[float,
 
 
 @loop
+def _subtract(out: Array, x: Array, left: int, factors: Array, room: Array, sums: Array) -> None:
+    """Subtract the sum of as many rows of ``x`` as there are factors, from column ``left`` on."""
+    fold_rows(x, 0, left, factors, room, sums[: out.size])
+    for i in range(out.size):
+        out[i] = out[i] - sums[i]
+
+
+@loop
 def reduce_panel(panel: Array, v: Array, tau: Array, negligible: float) -> None:
     """Make [m, n] upper triangular, m >= n; what is below stays undefined.
 
@@ -100,13 +108,8 @@ def tridiagonal_panel(
             column[i] = a[j + i, j]
         for i in range(done):
             factors[i], others[i] = w[i, j], v[i, j]
-        if done:
-            fold_rows(v, 0, j, factors[:done], room, sums[:size])
-            for i in range(size):
-                column[i] = column[i] - sums[i]
-            fold_rows(w, 0, j, others[:done], room, sums[:size])
-            for i in range(size):
-                column[i] = column[i] - sums[i]
+        _subtract(column[:size], v, j, factors[:done], room, sums)
+        _subtract(column[:size], w, j, others[:done], room, sums)
         diagonal[j] = column[0]
         u, result = v[done, j + 1 :], image[: size - 1]
         tau[done], beside[j] = _reflect(column[1:size], u, line, negligible)
@@ -114,13 +117,8 @@ def tridiagonal_panel(
         for i in range(done):
             factors[i] = fold_products(w[i, j + 1 :], u, line)
             others[i] = fold_products(v[i, j + 1 :], u, line)
-        if done:
-            fold_rows(v, 0, j + 1, factors[:done], room, sums[: size - 1])
-            for i in range(size - 1):
-                result[i] = result[i] - sums[i]
-            fold_rows(w, 0, j + 1, others[:done], room, sums[: size - 1])
-            for i in range(size - 1):
-                result[i] = result[i] - sums[i]
+        _subtract(result, v, j + 1, factors[:done], room, sums)
+        _subtract(result, w, j + 1, others[:done], room, sums)
         for i in range(size - 1):
             result[i] = result[i] * tau[done]
         factor = tau[done] * 0.5 * fold_products(result, u, line)

@@ -11,6 +11,16 @@ from crdtmerge.arith.kernels.folds import fold_products
 
 
 @loop
+def _angle(alpha: float, beta: float, gamma: float, wanted: float) -> tuple[float, float, float]:
+    """Return tangent, cosine and sine of the rotation that makes γ zero; of none unless ``wanted`` is 1."""
+    delta, twice = beta - alpha, gamma * 2.0 * wanted
+    root = abs(delta) + math.sqrt(delta * delta + twice * twice) + (1.0 - wanted)
+    t = (-1.0 if delta < 0.0 else 1.0) * twice / root
+    c = 1.0 / math.sqrt(1.0 + t * t)
+    return t, c, t * c
+
+
+@loop
 def _rotate(upper: Array, lower: Array, c: float, s: float) -> None:
     for j in range(upper.size):
         x, y = upper[j], lower[j]
@@ -22,15 +32,11 @@ def _rotate(upper: Array, lower: Array, c: float, s: float) -> None:
 def _rotate_columns(x: Array, cosines: Array, sines: Array) -> None:
     half = cosines.size
     for i in range(len(x)):
-        _rotate_pairs(x[i, :half], x[i, half:], cosines, sines)
-
-
-@loop
-def _rotate_pairs(left: Array, right: Array, cosines: Array, sines: Array) -> None:
-    for j in range(left.size):
-        x, y = left[j], right[j]
-        left[j] = cosines[j] * x - sines[j] * y
-        right[j] = sines[j] * x + cosines[j] * y
+        left, right = x[i, :half], x[i, half:]
+        for j in range(half):
+            p, q = left[j], right[j]
+            left[j] = cosines[j] * p - sines[j] * q
+            right[j] = sines[j] * p + cosines[j] * q
 
 
 @loop
@@ -42,11 +48,7 @@ def _round(work: Array, rows: Array, active: float, negligible: float, cosines: 
     for i in range(half):
         alpha, beta, gamma = work[i, i], work[i + half, i + half], work[i, i + half]
         wanted = (1.0 if abs(gamma) > negligible else 0.0) * active
-        delta, twice = beta - alpha, gamma * 2.0 * wanted
-        root = abs(delta) + math.sqrt(delta * delta + twice * twice) + (1.0 - wanted)
-        t = (-1.0 if delta < 0.0 else 1.0) * twice / root
-        cosines[i] = 1.0 / math.sqrt(1.0 + t * t)
-        sines[i] = t * cosines[i]
+        t, cosines[i], sines[i] = _angle(alpha, beta, gamma, wanted)
         diagonal[i], diagonal[i + half] = alpha - t * gamma, beta + t * gamma
         kept[i] = 1.0 - wanted
     for i in range(half):
@@ -106,12 +108,7 @@ def one_sided_sweep(w: Array, v: Array, seats: Array, floor: float, orthogonal: 
             first, second = math.sqrt(alpha), math.sqrt(beta)
             longer, shorter = max(first, second), min(first, second)
             oblique = longer > floor and abs(gamma * 8.0) > longer * max(shorter, floor) * orthogonal
-            wanted = 1.0 if oblique else 0.0
-            delta, twice = beta - alpha, gamma * 2.0 * wanted
-            root = abs(delta) + math.sqrt(delta * delta + twice * twice) + (1.0 - wanted)
-            t = (-1.0 if delta < 0.0 else 1.0) * twice / root
-            c = 1.0 / math.sqrt(1.0 + t * t)
-            s = t * c
+            _, c, s = _angle(alpha, beta, gamma, 1.0 if oblique else 0.0)
             _rotate(p, q, c, s)
             _rotate(v[order[i]], v[order[i + half]], c, s)
         before[:] = order
